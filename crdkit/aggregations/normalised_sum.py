@@ -1,0 +1,27 @@
+"""The paper's aggregation: normalise each map on validation normals, then add (CRD Eq. 11)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+
+from crdkit.aggregations import Aggregation, AggregationConfig, aggregations
+
+
+class NormalisedSumConfig(AggregationConfig):
+    """The normalised sum has no options."""
+
+    name: Literal["normalised_sum"] = "normalised_sum"
+
+
+@aggregations.register("normalised_sum")
+class NormalisedSum(Aggregation):
+    """Sum of the maps after subtracting the validation mean and dividing by the standard deviation."""
+
+    Config = NormalisedSumConfig
+
+    def forward(self, maps: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Fuse ``{modality: (B, H, W)}`` to (B, H, W)."""
+        return torch.stack(list(self.normalised(maps).values())).sum(dim=0)

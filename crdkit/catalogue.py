@@ -1,0 +1,60 @@
+"""What can be named in a configuration, and the options of each entry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from crdkit.aggregations import aggregations
+from crdkit.amplifiers import amplifiers
+from crdkit.config import preset_names, preset_summary
+from crdkit.datasets import datasets
+from crdkit.encoders import encoders
+from crdkit.errors import unknown_name
+from crdkit.filters import filters
+from crdkit.modalities import modalities
+from crdkit.registry import Registry
+
+REGISTRIES: Mapping[str, Registry[Any]] = {
+    "encoders": encoders,
+    "modalities": modalities,
+    "filters": filters,
+    "amplifiers": amplifiers,
+    "aggregations": aggregations,
+    "datasets": datasets,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One name, what it is, and its options with their defaults."""
+
+    name: str
+    summary: str
+    options: Mapping[str, str]
+
+
+def catalogue(kind: str | None = None) -> dict[str, list[Entry]]:
+    """Return the entries of one kind, or of all.
+
+    Raises:
+        UnknownNameError: there is no such kind.
+    """
+    kinds = [*REGISTRIES, "presets"]
+    if kind is not None and kind not in kinds:
+        raise unknown_name("kind", kind, kinds)
+    return {name: _entries(name) for name in kinds if kind in (None, name)}
+
+
+def _entries(kind: str) -> list[Entry]:
+    if kind == "presets":
+        return [Entry(name=name, summary=preset_summary(name), options={}) for name in preset_names()]
+    registry = REGISTRIES[kind]
+    return [_describe(name, registry.get(name)) for name in registry]
+
+
+def _describe(name: str, part: Any) -> Entry:
+    fields = part.Config.model_fields
+    options = {key: str(field.get_default(call_default_factory=True)) for key, field in fields.items() if key != "name"}
+    return Entry(name=name, summary=(part.__doc__ or "").strip().splitlines()[0], options=options)

@@ -1,0 +1,146 @@
+"""The command line: exit code 0 done, 2 wrong use or bad input in one line, 130 Ctrl-C, 1 internal error."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import crdkit
+from crdkit.errors import CrdkitError
+from crdkit.progress import say, set_quiet
+
+app = typer.Typer(
+    help="Find and localise defects from several sensors, learning from good parts only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+START, RUN, LOOK = "Start here", "Train and evaluate", "Look around"
+
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Config keys to change.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"crdkit {crdkit.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")] = False,
+) -> None:
+    """Find and localise defects from several sensors, learning from good parts only."""
+    set_quiet(quiet)
+
+
+@app.command(rich_help_panel=START)
+def demo(
+    out: Annotated[Path, typer.Option(help="New folder for data, run directories and reports.")] = Path("crdkit-demo"),
+) -> None:
+    """Write synthetic scans, train on them, show the result: under two minutes, no network, no data needed."""
+    from crdkit.demo import run_demo
+    from crdkit.tables import results_table, show
+
+    results = run_demo(out)
+    show(results_table({name: metrics["aggregate"] for name, metrics in results.items()}))
+    for name in results:
+        typer.echo(f"report: {out / 'runs' / name / 'report.html'}")
+
+
+@app.command(rich_help_panel=RUN)
+def train(
+    preset: Annotated[str, typer.Argument(metavar="PRESET|FILE.yaml", help="See `crdkit list presets`.")],
+    out: Annotated[Path, typer.Option(help="New folder for the run.")],
+    overrides: Overrides = None,
+) -> None:
+    """Train a detector, evaluate it, and write a run directory with report.html."""
+    from crdkit.config import load_config
+    from crdkit.run import fit, read_metrics
+    from crdkit.tables import show, show_metrics
+
+    config = load_config(preset).with_overrides(*(overrides or ()))
+    fit(config, out)
+    show_metrics(read_metrics(out))
+    show(f"report: {out / 'report.html'}")
+
+
+@app.command(rich_help_panel=RUN)
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="A finished run.")],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for metrics.json, scores.csv and report.html.")] = None,
+) -> None:
+    """Print the metrics of a finished run on its own test split, or on other data (data.root=...)."""
+    from crdkit.run import evaluate_run
+    from crdkit.tables import show, show_metrics
+
+    show_metrics(evaluate_run(run, *(overrides or ()), out=out))
+    if out is not None:
+        show(f"report: {out / 'report.html'}")
+
+
+@app.command("list", rich_help_panel=LOOK)
+def list_names(
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="encoders, modalities, filters, amplifiers, aggregations, datasets or presets."),
+    ] = None,
+) -> None:
+    """List what can be named in a configuration, with the options of each."""
+    from crdkit.catalogue import catalogue
+    from crdkit.tables import catalogue_tables, show
+
+    for table in catalogue_tables(catalogue(kind)):
+        show(table)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    warnings.showwarning = _one_line_warning
+    try:
+        result: Any = app(arguments, standalone_mode=False, prog_name="crdkit")
+        return result if isinstance(result, int) else 0
+    except CrdkitError as error:
+        return _fail(str(error), code=2)
+    except KeyboardInterrupt:
+        return _fail("interrupted; no detector was written", code=130)
+    except Exception as error:
+        if type(error).__module__.startswith(("click", "typer")):
+            return _usage_error(error)
+        import traceback
+
+        traceback.print_exc()
+        return _fail(f"internal error: {type(error).__name__}: {error}; please report it", code=1)
+
+
+def _usage_error(error: Any) -> int:
+    if type(error).__name__ == "Abort":
+        return _fail("interrupted; no detector was written", code=130)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return 2
+    return _fail(f"{error.format_message()} (see crdkit --help)", code=2)
+
+
+def _fail(message: str, *, code: int) -> int:
+    print(f"error: {message}" if code != 130 else message, file=sys.stderr)
+    return code
+
+
+def _one_line_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    say(f"warning: {message}")
+
+
+def entry_point() -> None:
+    """Entry point of the console script."""
+    sys.exit(main())

@@ -1,0 +1,283 @@
+"""RunConfig: everything that decides a run, as data that can be written down and read back."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.resources
+from collections.abc import Mapping
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, field_validator, model_serializer, model_validator
+
+from crdkit.aggregations import aggregations
+from crdkit.amplifiers import amplifiers
+from crdkit.datasets import datasets
+from crdkit.encoders import encoders
+from crdkit.errors import ConfigError, explain, unknown_name
+from crdkit.filters import filters
+from crdkit.graph import CrossmodalGraph, Edge, Topology, topology_pairs
+from crdkit.losses import LossKind
+from crdkit.modalities import modalities
+from crdkit.overrides import apply_override
+from crdkit.registry import StrictConfig, component_field
+from crdkit.student import Merge, StudentConfig
+
+
+class BranchConfig(StrictConfig):
+    """One modality: how raw sensors are viewed (written inline), and the teacher that sees that view."""
+
+    view: component_field(modalities)
+    encoder: component_field(encoders) = Field(default_factory=lambda: encoders.build_config("timm"))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "view" in value:
+            return value
+        options = dict(value)
+        parts = {"encoder": options.pop("encoder")} if "encoder" in options else {}
+        return {"view": options, **parts}
+
+    @model_serializer
+    def _inline(self) -> dict[str, Any]:
+        return {**self.view.model_dump(), "encoder": self.encoder.model_dump()}
+
+
+class EdgeConfig(StrictConfig):
+    """One directed edge; a part that is not mentioned is the graph's, null leaves it out."""
+
+    source: str
+    target: str
+    filter: component_field(filters) | None = None
+    amplifier: component_field(amplifiers) | None = None
+
+    @model_serializer(mode="wrap")
+    def _only_what_was_given(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # "not mentioned" and null mean different things, and must read back so
+        return {key: value for key, value in serialise(self).items() if key in self.model_fields_set}
+
+
+class GraphConfig(StrictConfig):
+    """Which modalities help which, and with what."""
+
+    topology: Topology = Field("full", description="none, full, star (hub <-> each), ring (i -> i+1) or edges")
+    hub: str | None = Field(None, description="centre of the star; the first modality if null")
+    edges: tuple[EdgeConfig, ...] = Field((), description="with topology: edges")
+    filter: component_field(filters) | None = Field(default_factory=lambda: filters.build_config("bottleneck"))
+    amplifier: component_field(amplifiers) | None = Field(
+        default_factory=lambda: amplifiers.build_config("inverted_bottleneck")
+    )
+    merge: Merge = Field("concat", description="how several filters reach the bottleneck")
+
+    @model_validator(mode="after")
+    def _edges_fit_topology(self) -> GraphConfig:
+        if bool(self.edges) != (self.topology == "edges"):
+            raise ValueError(
+                f"graph.topology={self.topology} with {len(self.edges)} graph.edges: "
+                "list edges if, and only if, the topology is 'edges'"
+            )
+        return self
+
+    def build(self, names: tuple[str, ...]) -> CrossmodalGraph:
+        """Return the graph over the modalities ``names``.
+
+        Raises:
+            ConfigError: an edge repeats, starts where it ends, or names an unknown modality.
+        """
+        if self.topology == "edges":
+            edges = tuple(self._edge(edge) for edge in self.edges)
+        elif self.filter is None and self.amplifier is None:
+            edges = ()
+        else:
+            edges = tuple(
+                Edge(source=source, target=target, filter=self.filter, amplifier=self.amplifier)
+                for source, target in topology_pairs(self.topology, names, hub=self.hub)
+            )
+        return CrossmodalGraph(modalities=names, edges=edges)
+
+    def _edge(self, edge: EdgeConfig) -> Edge:
+        given = edge.model_fields_set
+        return Edge(
+            source=edge.source,
+            target=edge.target,
+            filter=edge.filter if "filter" in given else self.filter,
+            amplifier=edge.amplifier if "amplifier" in given else self.amplifier,
+        )
+
+
+class TrainingConfig(StrictConfig):
+    """How the students are trained."""
+
+    epochs: int = Field(200, ge=1)
+    batch_size: int = Field(16, ge=1)
+    seed: int = Field(0, ge=0, lt=2**63)
+    device: str = Field("auto", description="auto (CUDA where there is one), cpu, cuda, cuda:1, ...")
+    learning_rate: float = Field(0.005, gt=0, description="of Adam")
+    betas: tuple[float, float] = Field((0.5, 0.999), description="of Adam")
+    schedule: Literal["exponential", "cosine", "constant"] = Field("exponential", description="stepped per epoch")
+    gamma: float = Field(0.95, gt=0, le=1, description="factor per epoch of the exponential schedule")
+    optimizers: Literal["per_branch", "joint"] = Field("per_branch", description="one Adam per branch, or one in all")
+    loss: LossKind = Field("flattened", description="one cosine per sample and level, or one per position")
+    feature_cache_gib: float = Field(
+        8.0, ge=0, description="teacher features are kept if they fit in this many GiB, else recomputed each step"
+    )
+
+
+class ScoringConfig(StrictConfig):
+    """How maps become a score."""
+
+    sigma: float = Field(4.0, ge=0, description="standard deviation of the smoothing, in pixels of the map")
+
+
+class RunConfig(StrictConfig):
+    """Everything that decides a run; frozen, and refused if it holds an unknown key.
+
+    >>> run = RunConfig.preset("quick").with_overrides("data.category=bagel", "training.epochs=3")
+    >>> run.data.category, run.training.epochs, list(run.modalities)
+    ('bagel', 3, ['rgb', 'depth'])
+    """
+
+    plugins: tuple[str, ...] = Field((), description="modules to import first: they register the user's own parts")
+    data: component_field(datasets)
+    modalities: dict[str, BranchConfig] = Field(min_length=1)
+    graph: GraphConfig = GraphConfig()
+    student: StudentConfig = StudentConfig()
+    training: TrainingConfig = TrainingConfig()
+    aggregation: component_field(aggregations) = Field(
+        default_factory=lambda: aggregations.build_config("normalised_sum")
+    )
+    scoring: ScoringConfig = ScoringConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _import_plugins(cls, value: Any) -> Any:
+        for name in value.get("plugins") or () if isinstance(value, dict) else ():
+            try:
+                importlib.import_module(name)
+            except ImportError as error:
+                raise ConfigError(f"plugin {name!r} cannot be imported: {error}; is it installed, or on PYTHONPATH?") from error
+        return value
+
+    @field_validator("modalities", mode="before")
+    @classmethod
+    def _name_after_key(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        for key in value:
+            if not str(key).isidentifier():
+                raise ValueError(f"a modality's name is made of letters, digits and _, got {key!r}")
+        return {
+            key: branch if isinstance(branch, BranchConfig) else {"name": key, **(branch or {})}
+            for key, branch in value.items()
+        }
+
+    @model_validator(mode="after")
+    def _graph_fits(self) -> RunConfig:
+        self.build_graph()
+        return self
+
+    def build_graph(self) -> CrossmodalGraph:
+        """Return the graph over this run's modalities."""
+        return self.graph.build(tuple(self.modalities))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, source: str = "config") -> RunConfig:
+        """Validate ``values``.
+
+        Raises:
+            ConfigError: a key is unknown or a value not allowed; every problem is named, with its key.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ConfigError(f"{source}: {explain(error)}") from error
+
+    @classmethod
+    def from_yaml(cls, path: Path | str) -> RunConfig:
+        """Read a YAML file.
+
+        Raises:
+            ConfigError: the file is missing, is no YAML mapping, or its content is refused.
+        """
+        return cls.from_dict(_read_yaml(Path(path)), source=str(path))
+
+    @classmethod
+    def preset(cls, name: str) -> RunConfig:
+        """Return a preset of this package.
+
+        Raises:
+            UnknownNameError: there is no such preset.
+        """
+        if name not in preset_names():
+            raise unknown_name("preset", name, preset_names())
+        text = (importlib.resources.files("crdkit.presets") / f"{name}.yaml").read_text(encoding="utf-8")
+        return cls.from_dict(yaml.safe_load(text), source=f"preset {name}")
+
+    def with_overrides(self, *overrides: str) -> RunConfig:
+        """Return a copy with each ``key.path=value`` applied; values are read as YAML.
+
+        Naming another part (``aggregation.name=max``) drops the options of the part it replaces;
+        ``modalities.depth=null`` takes a modality out.
+
+        Raises:
+            ConfigError: an override has no ``=``, its key is unknown, or its value is not allowed.
+        """
+        if not overrides:
+            return self
+        values = self.model_dump(mode="json")
+        pairs = [_split_override(override) for override in overrides]
+        for key, value in sorted(pairs, key=lambda pair: not pair[0].endswith(".name")):
+            apply_override(values, key, value)
+        return self.from_dict(values, source=" ".join(overrides))
+
+    def to_yaml(self) -> str:
+        """Return the complete configuration as YAML that `from_yaml` reads back to an equal one."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_config(preset_or_file: str) -> RunConfig:
+    """Return a preset by name, or the configuration in a file that ends in .yaml or .yml.
+
+    Raises:
+        ConfigError: neither exists, or the content is refused.
+    """
+    if preset_or_file.endswith((".yaml", ".yml")):
+        return RunConfig.from_yaml(preset_or_file)
+    return RunConfig.preset(preset_or_file)
+
+
+def preset_names() -> list[str]:
+    """Return the names of the package's presets, sorted."""
+    folder = importlib.resources.files("crdkit.presets")
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def preset_summary(name: str) -> str:
+    """Return the comment that opens a preset's file, in one line."""
+    lines = (importlib.resources.files("crdkit.presets") / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    return " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
+
+
+def _split_override(override: str) -> tuple[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r} must look like key.path=value, e.g. training.epochs=20")
+    try:
+        return key, yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is no valid YAML ({error})") from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: no valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of config keys, got {type(values).__name__}")
+    return values

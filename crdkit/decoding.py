@@ -1,0 +1,107 @@
+"""Decodes a whole split once: files are read and turned into modalities by a pool of threads, in order."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+from crdkit.datasets import Dataset, RawSample, SampleRecord
+from crdkit.errors import DataError
+from crdkit.progress import track
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+_MOST_WORKERS = 8
+_NAMED_IN_WARNING = 3
+
+
+class BadSampleWarning(UserWarning):
+    """Samples were left out because they could not be read (``data.on_bad_sample=skip``)."""
+
+
+def decode(
+    dataset: Dataset,
+    records: Sequence[SampleRecord],
+    build: Callable[[RawSample], T],
+    *,
+    sensors: Sequence[str] | None = None,
+    description: str = "reading",
+) -> Generator[tuple[SampleRecord, T], None, None]:
+    """Yield ``(record, build(sample))`` for each readable sample, in the order of ``records``.
+
+    ``dataset.read`` and ``build`` run in ``dataset.config.workers`` threads, at most a few samples ahead
+    of the caller. Leaving early, by an exception, Ctrl-C or ``close()``, cancels all that has not begun.
+
+    Args:
+        dataset: reads the samples; its ``on_bad_sample`` says what a DataError of either step does.
+        records: the samples of one split.
+        build: what to make of a sample, from any thread; usually the modalities' views.
+        sensors: the sensors to decode; None for all.
+        description: the words before the progress bar.
+
+    Raises:
+        DataError: the first bad sample in order, or with ``on_bad_sample="skip"`` no sample is readable.
+
+    Warns:
+        BadSampleWarning: at the end, once, with the number of skipped samples and why the first were.
+    """
+    skip = dataset.config.on_bad_sample == "skip"
+    bad: list[DataError] = []
+
+    def work(record: SampleRecord) -> T | DataError:
+        try:
+            sample = dataset.read(record, sensors)
+        except DataError as error:
+            return error
+        try:
+            return build(sample)
+        except DataError as error:  # a modality knows no path
+            located = DataError(f"{', '.join(map(str, record.files.values()))}: {error}")
+            located.__cause__ = error
+            return located
+
+    workers = dataset.config.workers or min(_MOST_WORKERS, _cores())
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="crdkit-decode")
+    try:
+        outcomes = _in_order(executor, work, records, ahead=2 * workers)
+        for record, outcome in zip(records, track(outcomes, description=description, total=len(records)), strict=True):
+            if not isinstance(outcome, DataError):
+                yield record, outcome
+            elif skip:
+                bad.append(outcome)
+            else:
+                raise outcome
+    finally:
+        executor.shutdown(cancel_futures=True)
+    if bad and len(bad) == len(records):
+        raise DataError(f"none of {len(records)} samples can be read; the first: {bad[0]}")
+    if bad:
+        named = "; ".join(map(str, bad[:_NAMED_IN_WARNING]))
+        rest = f"; and {len(bad) - _NAMED_IN_WARNING} more" if len(bad) > _NAMED_IN_WARNING else ""
+        warnings.warn(
+            f"skipped {len(bad)} of {len(records)} samples (data.on_bad_sample=skip): {named}{rest}",
+            BadSampleWarning,
+            stacklevel=2,
+        )
+
+
+def _in_order(executor: ThreadPoolExecutor, work: Callable[[S], T], items: Iterable[S], *, ahead: int) -> Iterator[T]:
+    waiting = iter(items)
+    running: deque[Future[T]] = deque(executor.submit(work, item) for item in islice(waiting, ahead))
+    while running:
+        result = running.popleft().result()
+        running.extend(executor.submit(work, item) for item in islice(waiting, 1))
+        yield result
+
+
+def _cores() -> int:
+    # a container or taskset may grant fewer cores than the machine has
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

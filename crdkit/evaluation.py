@@ -1,0 +1,121 @@
+"""From a trained CRD to calibrated maps, scores and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from crdkit.aggregations import aggregations
+from crdkit.anomaly_map import GaussianSmoothing, anomaly_map, anomaly_score
+from crdkit.config import RunConfig
+from crdkit.metrics import evaluate, label_regions
+from crdkit.model import CRD, CRDOutput
+from crdkit.progress import track
+from crdkit.resident import ResidentSplit, batches
+
+DEFECT_METRICS = ("image_auroc", "aupro_0.30")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maps:
+    """Anomaly maps and scores of a batch or a split."""
+
+    anomaly_map: torch.Tensor
+    """(B, S, S) float32: fused, then smoothed."""
+    pred_score: torch.Tensor
+    """(B,) float32: the maximum of each fused map."""
+    branches: dict[str, torch.Tensor]
+    """By modality, (B, S, S) float32: smoothed, not normalised."""
+
+
+class Scorer(nn.Module):
+    """Turns a CRD's output into maps and scores: calibrated aggregation, then smoothing (CRD section 4.4)."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()
+        self.size = config.data.image_size
+        self.aggregation = aggregations.get(config.aggregation.name)(
+            config.aggregation, modalities=tuple(config.modalities)
+        )
+        self.smoothing = GaussianSmoothing(config.scoring.sigma, size=self.size)
+
+    def raw_maps(self, out: CRDOutput) -> dict[str, torch.Tensor]:
+        """Return every branch's unsmoothed (B, S, S) map: teacher against output."""
+        return {name: anomaly_map(out.teacher[name], out.output[name], size=self.size) for name in out.teacher}
+
+    def forward(self, out: CRDOutput) -> Maps:
+        """Return the fused and the branches' maps, and the scores."""
+        raw = self.raw_maps(out)
+        fused = self.smoothing(self.aggregation(raw))
+        return Maps(
+            anomaly_map=fused,
+            pred_score=anomaly_score(fused),
+            branches={name: self.smoothing(maps) for name, maps in raw.items()},
+        )
+
+
+@torch.no_grad()
+def calibrate(model: CRD, scorer: Scorer, normals: ResidentSplit, *, batch_size: int) -> None:
+    """Let the aggregation learn from the maps of anomaly-free samples; only ``scorer`` changes."""
+    model.eval()
+    parts: dict[str, list[torch.Tensor]] = {name: [] for name in model.modalities}
+    for rows in batches(len(normals), batch_size):
+        out = model({name: tensor[rows] for name, tensor in normals.inputs.items()})
+        for name, maps in scorer.raw_maps(out).items():
+            parts[name].append(maps)
+    scorer.aggregation.calibrate({name: torch.cat(maps) for name, maps in parts.items()})
+
+
+@torch.no_grad()
+def score(model: CRD, scorer: Scorer, split: ResidentSplit, *, batch_size: int) -> Maps:
+    """Return maps and scores of every sample of ``split``, in order, on the device."""
+    model.eval()
+    rows = batches(len(split), batch_size)
+    parts = [
+        scorer(model({name: tensor[row] for name, tensor in split.inputs.items()}))
+        for row in track(rows, description="scoring", total=len(rows))
+    ]
+    return Maps(
+        anomaly_map=torch.cat([part.anomaly_map for part in parts]),
+        pred_score=torch.cat([part.pred_score for part in parts]),
+        branches={name: torch.cat([part.branches[name] for part in parts]) for name in model.modalities},
+    )
+
+
+def measure(maps: Maps, split: ResidentSplit) -> dict[str, Any]:
+    """Return the entries ``aggregate``, ``branches`` and ``defect_types`` of metrics.json.
+
+    A metric that cannot be computed is None. A defect type is measured against the normal test samples.
+    """
+    regions = None if split.masks is None else label_regions(split.masks)
+
+    def metrics_of(values: torch.Tensor) -> dict[str, float | None]:
+        return evaluate(values, split.masks, labels=split.labels, regions=regions)
+
+    return {
+        "aggregate": metrics_of(maps.anomaly_map),
+        "branches": {name: metrics_of(values) for name, values in maps.branches.items()},
+        "defect_types": _by_defect_type(maps, split),
+    }
+
+
+def _by_defect_type(maps: Maps, split: ResidentSplit) -> Mapping[str, Any]:
+    if split.labels is None:
+        return {}
+    kinds = np.array([record.defect_type for record in split.records])
+    result = {}
+    for kind in sorted(set(kinds[split.labels == 1])):
+        chosen = np.flatnonzero((split.labels == 0) | (kinds == kind))
+        rows = torch.from_numpy(chosen)
+        values = evaluate(
+            maps.anomaly_map[rows.to(maps.anomaly_map.device)],
+            None if split.masks is None else split.masks[rows],
+            labels=split.labels[chosen],
+        )
+        result[str(kind)] = {key: values[key] for key in DEFECT_METRICS}
+    return result

@@ -1,0 +1,226 @@
+"""CRD: frozen teachers, a graph of crossmodal assistants, and one student branch per modality."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import nn
+
+from crdkit.config import RunConfig
+from crdkit.encoders import Encoder, encoders
+from crdkit.errors import ConfigError, CrdkitError
+from crdkit.graph import CrossmodalGraph, Edge, build_amplifiers, build_filters
+from crdkit.layers import FeatureSpec, Levels, initialise
+from crdkit.student import Merge, Student, StudentConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class BranchOutput:
+    """Features of one target modality; every list holds (B, C, H, W) levels, fine to coarse."""
+
+    filtered: dict[str, Levels]
+    amplified: dict[str, Levels]
+    decoder: Levels
+    output: Levels
+
+
+@dataclass(frozen=True, kw_only=True)
+class CRDOutput:
+    """Features of all modalities: ``[target]`` or ``[target][source]`` -> levels (B, C, H, W), fine to coarse."""
+
+    teacher: dict[str, Sequence[torch.Tensor]]
+    filtered: dict[str, dict[str, Levels]]
+    amplified: dict[str, dict[str, Levels]]
+    decoder: dict[str, Levels]
+    output: dict[str, Levels]
+
+
+class Branch(nn.Module):
+    """Everything that is trained for one target modality: its incoming edges' parts and its student."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        specs: Mapping[str, FeatureSpec],
+        edges: Sequence[Edge],
+        merge: Merge,
+        student: StudentConfig,
+    ) -> None:
+        super().__init__()
+        self.target = target
+        self.filters = nn.ModuleDict(build_filters(edges, specs))
+        self.amplifiers = nn.ModuleDict(build_amplifiers(edges, specs))
+        self.student = Student(
+            specs[target], filters=len(self.filters), amplifiers=len(self.amplifiers), merge=merge, config=student
+        )
+        initialise(self)
+
+    def forward(self, teacher: Mapping[str, Sequence[torch.Tensor]]) -> BranchOutput:
+        """Run the branch on the teacher features of its target and its sources."""
+        filtered = {source: part(teacher[source]) for source, part in self.filters.items()}
+        amplified = {source: part(teacher[source]) for source, part in self.amplifiers.items()}
+        decoder, output = self.student(teacher[self.target], filtered=filtered, amplified=amplified)
+        return BranchOutput(filtered=filtered, amplified=amplified, decoder=decoder, output=output)
+
+
+class CRD(nn.Module):
+    """Crossmodal Reverse Distillation over any number of modalities.
+
+    N = 1 without edges is Reverse Distillation, N = 2 with the full graph is CRD (arXiv 2412.08949).
+
+    Args:
+        specs: shapes of each modality's teacher features; the keys are the modalities, in order.
+        graph: the directed edges between them.
+        merge: how several filters reach the bottleneck.
+        student: size of the students.
+        teachers: frozen encoders by modality, one module may serve several; None if only `distill` is needed.
+
+    >>> from crdkit.layers import FeatureSpec
+    >>> spec = FeatureSpec(channels=(4, 8), sizes=(8, 4), signed=True)
+    >>> model = CRD(specs={"rgb": spec}, graph=CrossmodalGraph(modalities=("rgb",)))
+    >>> out = model.distill({"rgb": [torch.rand(2, 4, 8, 8), torch.rand(2, 8, 4, 4)]})
+    >>> [tuple(level.shape) for level in out.output["rgb"]]
+    [(2, 4, 8, 8), (2, 8, 4, 4)]
+    """
+
+    def __init__(
+        self,
+        *,
+        specs: Mapping[str, FeatureSpec],
+        graph: CrossmodalGraph,
+        merge: Merge = "concat",
+        student: StudentConfig | None = None,
+        teachers: Mapping[str, Encoder] | None = None,
+    ) -> None:
+        super().__init__()
+        if tuple(specs) != graph.modalities:
+            raise ConfigError(f"specs are of {list(specs)}, but the graph joins {list(graph.modalities)}")
+        self.specs = dict(specs)
+        self.graph = graph
+        self.teacher_of, distinct = _share(teachers or {})
+        self.teachers = nn.ModuleDict(distinct)
+        self.branches = nn.ModuleDict(
+            {
+                target: Branch(
+                    target,
+                    specs=specs,
+                    edges=graph.incoming(target),
+                    merge=merge,
+                    student=student or StudentConfig(),
+                )
+                for target in graph.modalities
+            }
+        )
+
+    @classmethod
+    def from_config(
+        cls, config: RunConfig, *, load_weights: bool = True, specs: Mapping[str, FeatureSpec] | None = None
+    ) -> CRD:
+        """Build teachers, graph and students as ``config`` says; equal encoder options share one teacher.
+
+        Args:
+            config: the run; ``training.seed`` decides the students' initial weights.
+            load_weights: False where a state dict is loaded right after: teachers' weights are not read.
+            specs: shapes of the teachers' features by modality; measured on a probe image if None.
+        """
+        teachers: dict[str, Encoder] = {}
+        for name, branch in config.modalities.items():
+            twin = next((n for n in teachers if config.modalities[n].encoder == branch.encoder), None)
+            teachers[name] = (
+                encoders.get(branch.encoder.name)(branch.encoder, load_weights=load_weights)
+                if twin is None
+                else teachers[twin]
+            )
+        if specs is None:
+            specs = {name: teacher.spec(config.data.image_size) for name, teacher in teachers.items()}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.training.seed)
+            return cls(
+                specs=specs,
+                graph=config.build_graph(),
+                merge=config.graph.merge,
+                student=config.student,
+                teachers=teachers,
+            )
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities, in order."""
+        return self.graph.modalities
+
+    def teacher_features(self, images: Mapping[str, torch.Tensor]) -> dict[str, Levels]:
+        """Return the frozen teachers' levels of (B, 1 or 3, H, W) images in [0, 1], by modality.
+
+        Raises:
+            CrdkitError: a modality is missing, or the model has no teachers.
+        """
+        if not self.teachers:
+            raise CrdkitError(
+                "this model has no teachers, so it cannot read images: pass teacher features to "
+                "CRD.distill(), or build it with CRD(..., teachers=...)"
+            )
+        self._require(images, "images")
+        return {name: self.teachers[self.teacher_of[name]](images[name]) for name in self.modalities}
+
+    def distill(self, features: Mapping[str, Sequence[torch.Tensor]]) -> CRDOutput:
+        """Run every branch on teacher features ``{modality: [(B, C_l, H_l, W_l)]}``.
+
+        Raises:
+            CrdkitError: a modality is missing, or its levels have other shapes than the model was built for.
+        """
+        self._require(features, "features")
+        for name, spec in self.specs.items():
+            found = [tuple(level.shape[1:]) for level in features[name]]
+            expected = [(c, s, s) for c, s in zip(spec.channels, spec.sizes, strict=True)]
+            if found != expected:
+                raise CrdkitError(f"features of {name!r} have shapes {found}, expected {expected} (C, H, W)")
+        branches = {name: self.branch(name)(features) for name in self.modalities}
+        return CRDOutput(
+            teacher={name: features[name] for name in self.modalities},
+            filtered={name: out.filtered for name, out in branches.items()},
+            amplified={name: out.amplified for name, out in branches.items()},
+            decoder={name: out.decoder for name, out in branches.items()},
+            output={name: out.output for name, out in branches.items()},
+        )
+
+    def branch(self, target: str) -> Branch:
+        """Return the trained part of one target modality."""
+        return cast(Branch, self.branches[target])
+
+    def forward(self, images: Mapping[str, torch.Tensor]) -> CRDOutput:
+        """Run teachers and branches on (B, 1 or 3, H, W) images in [0, 1], by modality."""
+        return self.distill(self.teacher_features(images))
+
+    def student_parameters(self) -> Iterable[nn.Parameter]:
+        """Iterate over what training changes: everything but the teachers."""
+        return self.branches.parameters()
+
+    def count_parameters(self) -> dict[str, int]:
+        """Return the number of parameters of the students (with their edges' parts) and of the teachers."""
+        return {
+            "student": sum(parameter.numel() for parameter in self.branches.parameters()),
+            "teacher": sum(parameter.numel() for parameter in self.teachers.parameters()),
+        }
+
+    def _require(self, given: Mapping[str, object], what: str) -> None:
+        missing = [name for name in self.modalities if name not in given]
+        if missing:
+            raise CrdkitError(
+                f"{what} of modality {', '.join(map(repr, missing))} are missing: the model needs "
+                f"{list(self.modalities)}, got {sorted(given)}"
+            )
+
+
+def _share(teachers: Mapping[str, Encoder]) -> tuple[dict[str, str], dict[str, Encoder]]:
+    """Keep one module per distinct teacher, named after the first modality that uses it."""
+    owner: dict[str, str] = {}
+    distinct: dict[str, Encoder] = {}
+    for name, teacher in teachers.items():
+        first = next((key for key, module in distinct.items() if module is teacher), name)
+        owner[name] = first
+        distinct.setdefault(first, teacher)
+    return owner, distinct

@@ -1,0 +1,114 @@
+"""Read checkpoints of the published CRD code (github.com/hito2448/CRD) into a `crdkit.CRD`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+
+from crdkit.amplifiers.inverted_bottleneck import InvertedBottleneckConfig
+from crdkit.encoders import Encoder
+from crdkit.errors import DetectorFormatError
+from crdkit.filters.bottleneck import BottleneckConfig
+from crdkit.graph import CrossmodalGraph, Edge, topology_pairs
+from crdkit.layers import FeatureSpec
+from crdkit.model import CRD
+
+PUBLISHED_SPEC = FeatureSpec(channels=(256, 512, 1024), sizes=(64, 32, 16), signed=False)
+"""WideResNet-50-2, layers 1-3, at 256 x 256: the only teacher the published checkpoints were made with."""
+
+# Levels are named a, b, c from fine to coarse in the projectors, but from coarse to fine in the merge weights.
+_PATTERNS = (
+    (r"bn\.bn_layer\.(\d)\.downsample\.(.+)", r"student.bottleneck.embedding.\1.shortcut.\2"),
+    (r"bn\.bn_layer\.(\d)\.(.+)", r"student.bottleneck.embedding.\1.\2"),
+    (r"bn\.conv1\.(.+)", r"student.bottleneck.levels.0.0.\1"),
+    (r"bn\.bn1\.(.+)", r"student.bottleneck.levels.0.1.\1"),
+    (r"bn\.conv2\.(.+)", r"student.bottleneck.levels.0.3.\1"),
+    (r"bn\.bn2\.(.+)", r"student.bottleneck.levels.0.4.\1"),
+    (r"bn\.conv3\.(.+)", r"student.bottleneck.levels.1.0.\1"),
+    (r"bn\.bn3\.(.+)", r"student.bottleneck.levels.1.1.\1"),
+    (r"bn\.conv4\.(.+)", r"student.bottleneck.levels.2.0.\1"),
+    (r"bn\.bn4\.(.+)", r"student.bottleneck.levels.2.1.\1"),
+    (r"decoder\.w_([abc])", lambda m: f"student.decoder.merge_weights.{'abc'.index(m[1])}"),
+    (r"decoder\.layer(\d)\.(\d)\.upsample\.(.+)", lambda m: f"student.decoder.stages.{int(m[1]) - 1}.{m[2]}.shortcut.{m[3]}"),
+    (r"decoder\.layer(\d)\.(.+)", lambda m: f"student.decoder.stages.{int(m[1]) - 1}.{m[2]}"),
+    (r"projector_filter\.conv_([abc])\.(.+)", lambda m: f"filters.SOURCE.levels.{'abc'.index(m[1])}.{m[2]}"),
+    (r"projector_amply\.conv_([abc])\.(.+)", lambda m: f"amplifiers.SOURCE.levels.{'abc'.index(m[1])}.{m[2]}"),
+)
+
+
+def own_name(published: str, *, source: str) -> str | None:
+    """Translate a tensor's name in a published checkpoint to its name in a `crdkit.model.Branch`.
+
+    >>> own_name("decoder.w_a", source="depth"), own_name("projector_filter.conv_c.0.weight", source="depth")
+    ('student.decoder.merge_weights.0', 'filters.depth.levels.2.0.weight')
+    """
+    for pattern, replacement in _PATTERNS:
+        match = re.fullmatch(pattern, published)
+        if match:
+            name = match.expand(replacement) if isinstance(replacement, str) else replacement(match)
+            return name.replace("SOURCE", source)
+    return None
+
+
+def published_model(modalities: tuple[str, str], *, teachers: Mapping[str, Encoder] | None = None) -> CRD:
+    """Build the published two-branch model, untrained."""
+    edges = tuple(
+        Edge(source=source, target=target, filter=BottleneckConfig(), amplifier=InvertedBottleneckConfig())
+        for source, target in topology_pairs("full", modalities)
+    )
+    graph = CrossmodalGraph(modalities=modalities, edges=edges)
+    return CRD(specs=dict.fromkeys(modalities, PUBLISHED_SPEC), graph=graph, teachers=teachers)
+
+
+def load_students(
+    students: Mapping[str, Mapping[str, torch.Tensor]], *, teachers: Mapping[str, Encoder] | None = None
+) -> CRD:
+    """Build a CRD from the two students of a published checkpoint, in eval mode.
+
+    Args:
+        students: ``{"rgb": state_dict, "depth": state_dict}`` (or ``"normals"``, as on Eyecandies); the
+            published keys ``"student_rgb"`` ... work as well.
+        teachers: encoders by modality; without them `CRD.distill` works, and calling the model says what is missing.
+
+    Raises:
+        DetectorFormatError: not two students, or a tensor is missing, unknown or of another shape.
+    """
+    by_name = {key.removeprefix("student_"): state for key, state in students.items()}
+    if len(by_name) != 2 or not all(isinstance(state, Mapping) for state in by_name.values()):
+        raise DetectorFormatError(
+            "a published checkpoint holds two state dicts, such as {'student_rgb': ..., 'student_depth': ...}; "
+            f"got keys {sorted(students)}"
+        )
+    first, second = by_name
+    model = published_model((first, second), teachers=teachers)
+    for target, source in ((first, second), (second, first)):
+        own = model.branch(target).state_dict()
+        model.branch(target).load_state_dict(_translate(by_name[target], own, target=target, source=source))
+    return model.eval()
+
+
+def _translate(
+    published: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], *, target: str, source: str
+) -> dict[str, torch.Tensor]:
+    translated: dict[str, torch.Tensor] = {}
+    for name, tensor in published.items():
+        ours = own_name(name, source=source)
+        if ours is None or ours not in own:
+            raise DetectorFormatError(
+                f"student {target!r}: unknown tensor {name!r}; expected a student of the published CRD code "
+                "(WideResNet-50-2, two modalities)"
+            )
+        if not isinstance(tensor, torch.Tensor) or tensor.shape != own[ours].shape:
+            raise DetectorFormatError(
+                f"student {target!r}: {name!r} has shape {tuple(getattr(tensor, 'shape', ()))}, "
+                f"expected {tuple(own[ours].shape)}"
+            )
+        translated[ours] = tensor
+    missing = sorted(own.keys() - translated.keys())
+    if missing:
+        raise DetectorFormatError(
+            f"student {target!r}: {len(missing)} tensors are missing, the first is {missing[0]!r} in crdkit's naming"
+        )
+    return translated

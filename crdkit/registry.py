@@ -1,0 +1,137 @@
+"""Names for interchangeable parts, and the strict configuration that each part declares."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError, model_validator
+
+from crdkit.errors import ConfigError, DuplicateNameError, explain, unknown_name
+
+
+class StrictConfig(BaseModel):
+    """A frozen pydantic model that refuses unknown keys and names the nearest known one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, value: Any) -> Any:
+        for key in value if isinstance(value, dict) else ():
+            if key not in cls.model_fields:
+                raise unknown_name("key", str(key), cls.model_fields)
+        return value
+
+
+class ComponentConfig(StrictConfig):
+    """The options of one registered part; ``name`` says which entry of its registry they belong to."""
+
+    name: str
+
+
+class Component:
+    """A registrable part: it owns its options as a nested ``Config``."""
+
+    Config: ClassVar[type[ComponentConfig]] = ComponentConfig
+
+
+T = TypeVar("T", bound=Component)
+
+
+class Registry(Generic[T]):
+    """Maps names to classes of one kind; a package's own modules are found at the first look-up.
+
+    A module of ``package`` that cannot be imported because an optional dependency is missing is
+    remembered, and never hides the entries of the others.
+
+    >>> from crdkit.filters import filters
+    >>> filters.get("bottleneck").__name__
+    'BottleneckProjection'
+    """
+
+    def __init__(self, kind: str, *, package: str) -> None:
+        self.kind = kind
+        self._package = package
+        self._entries: dict[str, type[T]] = {}
+        self._discovered = False
+        self._unavailable: dict[str, str] = {}
+
+    def register(self, name: str) -> Callable[[type[T]], type[T]]:
+        """Register the decorated class under ``name``.
+
+        Raises:
+            DuplicateNameError: another class has that name already.
+        """
+
+        def decorate(cls: type[T]) -> type[T]:
+            known = self._entries.get(name)
+            if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+                raise DuplicateNameError(
+                    f"{self.kind} {name!r} is registered twice: by {known.__module__}.{known.__qualname__} "
+                    f"and by {cls.__module__}.{cls.__qualname__}; give one of them another name"
+                )
+            self._entries[name] = cls
+            return cls
+
+        return decorate
+
+    def get(self, name: str) -> type[T]:
+        """Return the class registered under ``name``.
+
+        Raises:
+            UnknownNameError: nothing has that name; the message gives the nearest match and the list.
+        """
+        self._discover()
+        if name not in self._entries:
+            missing = "".join(f"; {module} could not be imported: {why}" for module, why in self._unavailable.items())
+            raise unknown_name(self.kind, name, self._entries, hint=missing)
+        return self._entries[name]
+
+    def names(self) -> list[str]:
+        """Return every registered name, sorted."""
+        self._discover()
+        return sorted(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def build_config(self, value: Any) -> ComponentConfig:
+        """Turn ``{"name": ..., option: ...}``, or a bare name, into the named part's own ``Config``.
+
+        Raises:
+            ConfigError: ``value`` has no name, is neither a mapping nor a name, or an option is refused.
+            UnknownNameError: no entry has that name.
+        """
+        if isinstance(value, ComponentConfig):
+            return value
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+            raise ConfigError(f"{self.kind} must be a name or a mapping with the key 'name', got {value!r}")
+        try:
+            return self.get(value["name"]).Config.model_validate(value)
+        except ValidationError as error:
+            raise ConfigError(explain(error)) from error
+
+    def _discover(self) -> None:
+        if self._discovered:
+            return
+        self._discovered = True
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__, prefix=f"{self._package}."):
+            try:
+                importlib.import_module(module.name)
+            except ImportError as error:
+                self._unavailable[module.name] = str(error)
+
+
+def component_field(registry: Registry[Any]) -> Any:
+    """Return the pydantic annotation of a field that holds the ``Config`` of any entry of ``registry``."""
+
+    return Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(registry.build_config)]

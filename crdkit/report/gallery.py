@@ -1,0 +1,279 @@
+"""Gallery of a report: what every sensor saw and where each branch found it odd, worst mistakes first."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from crdkit.report import ReportData
+
+COLOURS = "inferno"  # rises evenly in brightness: readable with any colour vision and in grey print
+UNDERLAY = 0.3  # brightness of the input that shows through where there is no heat
+OUTLINE = (0, 229, 255)
+BUDGET = 4_500_000  # bytes of base64; smaller and coarser thumbnails are tried until the gallery fits
+SIZES = ((160, 82), (128, 75), (96, 65))  # longest side in pixels, JPEG quality
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The map values that get the first and the last colour, the same for every sample."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, maps: np.ndarray, *, most: int = 4_000_000) -> Scale:
+        """Median to 99.8th percentile of all pixels; from a regular subset where there are very many."""
+        flat = maps.reshape(-1)
+        step = flat.size // most * 2 + 1  # odd: visits every column of an even-sided map
+        low, high = np.quantile(flat[::step].astype(np.float64), (0.5, 0.998))
+        return cls(float(low), float(high))
+
+    def __call__(self, maps: np.ndarray) -> np.ndarray:
+        """Map values to [0, 1], clipped; all 0 where the scale has no extent."""
+        extent = self.high - self.low
+        if not extent > 0:
+            return np.zeros(maps.shape)
+        return np.clip((maps.astype(np.float64) - self.low) / extent, 0, 1)
+
+
+def mistakes(labels: np.ndarray | None, scores: np.ndarray) -> np.ndarray:
+    """Share of the other class that a sample is ranked on the wrong side of, ties counting half.
+
+    >>> mistakes(np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.5, 0.9]))
+    array([0. , 0.5, 0.5, 0. ])
+    """
+    wrong = np.zeros(len(scores))
+    for own, sign in ((0, 1), (1, -1)):
+        if labels is None or not (labels == own).any() or not (labels != own).any():
+            continue
+        others = np.sort(sign * scores[labels != own])
+        values = sign * scores[labels == own]
+        below = np.searchsorted(others, values, "left") + np.searchsorted(others, values, "right")
+        wrong[labels == own] = below / (2 * len(others))
+    return wrong
+
+
+def order(labels: np.ndarray | None, scores: np.ndarray) -> list[int]:
+    """Indices of the samples, worst mistakes first, then the closest calls; by falling score without two classes."""
+    scores = np.asarray(scores, dtype=np.float64)
+    if labels is None or len(np.unique(labels)) < 2:
+        rising = labels is not None and bool(labels.any())
+        return [int(index) for index in np.argsort(scores if rising else -scores, kind="stable")]
+    normal, anomalous = scores[labels == 0], scores[labels != 0]
+    margin = np.where(labels != 0, scores - normal.max(), anomalous.min() - scores)
+    return [int(index) for index in np.lexsort((np.arange(len(scores)), margin, -mistakes(labels, scores)))]
+
+
+def build(data: ReportData, *, size: int) -> dict[str, Any]:
+    """Everything the template needs for the gallery of at most ``size`` samples."""
+    chosen = order(data.labels, data.scores)[: max(size, 0)]
+    kinds = _kinds(data)
+    scales = [Scale.of(maps) for _, maps in kinds]
+    for side, quality in SIZES:
+        samples = [_sample(data, index, scales=scales, side=side, quality=quality) for index in chosen]
+        if sum(len(tile["src"]) for sample in samples for group in sample["groups"] for tile in group) <= BUDGET:
+            break
+    return {
+        "samples": samples,
+        "total": len(data.sample_ids),
+        "ranked": data.labels is not None and len(np.unique(data.labels)) == 2,
+        "rising": data.labels is not None and bool(data.labels.all()),
+        "scales": [
+            {"name": f"{name} map", "low": f"{scale.low:.4g}", "high": f"{scale.high:.4g}"}
+            for (name, _), scale in zip(kinds, scales, strict=True)
+        ],
+        "gradient": ", ".join(f"rgb({r} {g} {b})" for r, g, b in _colours()[::15].tolist()),
+        "outlined": data.masks is not None,
+    }
+
+
+def qualitative(data: ReportData, *, most: int = 8, side: int = 256, gap: int = 8) -> Figure:
+    """Samples as columns; inputs, mask, branch maps and fused map as rows. One of each defect type in turn."""
+    from crdkit.report.figures import shorten
+
+    chosen = _one_of_each(data, most=most)
+    scales = [Scale.of(maps) for _, maps in _kinds(data)]
+    columns = [_images(data, index, scales=scales, side=side) for index in chosen]
+    pitch = side + gap
+    canvas = np.full((len(columns[0]) * pitch, len(columns) * pitch, 3), 255, dtype=np.uint8)
+    for column, images in enumerate(columns):
+        for row, (_, image, _) in enumerate(images):
+            height, width = image.shape[:2]
+            top, left = row * pitch + (side - height) // 2, column * pitch + (side - width) // 2
+            canvas[top : top + height, left : left + width] = image
+    heads = [f"{shorten(data.defect_types[index], 16)}\n{data.scores[index]:.3g}" for index in chosen]
+    return _labelled(canvas, heads=heads, rows=[shorten(name, 16) for name, _, _ in columns[0]])
+
+
+def _labelled(
+    canvas: np.ndarray, *, heads: Sequence[str], rows: Sequence[str], left: int = 60, top: int = 90
+) -> Figure:
+    """A figure that shows every pixel of the canvas once, with a head over each column and a name before each row."""
+    from crdkit.report.figures import DPI, new_figure, style
+
+    height, width = canvas.shape[0] + top, canvas.shape[1] + left
+    with style():
+        figure = new_figure(width / DPI, height / DPI)
+        figure.set_layout_engine("none")
+        axes = figure.add_axes((left / width, 0, canvas.shape[1] / width, canvas.shape[0] / height))
+        axes.imshow(canvas, interpolation="nearest", aspect="auto")
+        axes.set_axis_off()
+        for column, text in enumerate(heads):
+            middle = (column + 0.5) * canvas.shape[1] / len(heads)
+            axes.text(middle, -10, text, horizontalalignment="center", verticalalignment="bottom")
+        for row, text in enumerate(rows):
+            middle = (row + 0.5) * canvas.shape[0] / len(rows)
+            axes.text(-10, middle, text, rotation=90, horizontalalignment="right", verticalalignment="center")
+    return figure
+
+
+def _one_of_each(data: ReportData, *, most: int) -> list[int]:
+    """The first sample of every defect type, then the second, ...: chosen by order, not by looks."""
+    seen: dict[str, int] = {}
+    rank = []
+    for name in data.defect_types:
+        seen[name] = seen.get(name, 0) + 1
+        rank.append(seen[name])
+    taken = sorted(range(len(rank)), key=lambda index: (rank[index], index))[:most]
+    return sorted(taken, key=lambda index: (data.defect_types[index] == "good", index))
+
+
+def _kinds(data: ReportData) -> list[tuple[str, np.ndarray]]:
+    return [*data.branch_maps.items(), ("fused", data.maps)]
+
+
+def _sample(data: ReportData, index: int, *, scales: Sequence[Scale], side: int, quality: int) -> dict[str, Any]:
+    name = data.sample_ids[index]
+    images = _images(data, index, scales=scales, side=side)
+    inputs = len(images) - len(scales)
+    tiles = [
+        {
+            "name": kind,
+            "src": _encode(image, quality=quality, sharp=place >= inputs),
+            "alt": f"{alt} of {name}",
+            "size": image.shape,
+        }
+        for place, (kind, image, alt) in enumerate(images)
+    ]
+    label = None if data.labels is None else bool(data.labels[index])
+    return {
+        "id": name,
+        "defect_type": data.defect_types[index],
+        "anomalous": label,
+        "score": f"{float(data.scores[index]):.4g}",
+        **_verdict(data, index),
+        "groups": [tiles[:inputs], tiles[inputs:]],
+    }
+
+
+def _verdict(data: ReportData, index: int) -> dict[str, Any]:
+    """Where the sample ranks among the other class, in words."""
+    scores = np.asarray(data.scores)
+    if data.labels is None or len(np.unique(data.labels)) < 2:
+        rank = int(np.count_nonzero(scores > scores[index])) + 1
+        return {"verdict": f"rank {rank} of {len(scores)}", "wrong": False}
+    wrong = float(mistakes(data.labels, scores)[index])
+    side, other = ("below", "normal") if data.labels[index] else ("above", "anomalous")
+    if wrong > 0:
+        share = f"{100 * wrong:.0f}%" if wrong >= 0.005 else "under 1%"
+        return {"verdict": f"ranked {side} {share} of the {other} samples", "wrong": True}
+    return {"verdict": f"ranked {'above' if side == 'below' else 'below'} every {other} sample", "wrong": False}
+
+
+def _images(data: ReportData, index: int, *, scales: Sequence[Scale], side: int) -> list[tuple[str, np.ndarray, str]]:
+    """Name, (h, w, 3) uint8 image and description of every tile of one sample, in reading order."""
+    pictures = {name: _picture(images[index]) for name, images in data.inputs.items()}
+    tiles = [(name, _resize(picture, side), f"{name} input") for name, picture in pictures.items()]
+    mask = None if data.masks is None else np.asarray(data.masks[index], dtype=bool)
+    if mask is not None:
+        text = f"mask ({100 * mask.mean():.1f}% of the pixels)" if mask.any() else "mask (empty)"
+        tiles.append(("mask", _resize(_white(mask), side), text))
+    first = next(iter(pictures.values()), None)
+    for (name, maps), scale in zip(_kinds(data), scales, strict=True):
+        heat = _heat(maps[index], scale=scale, underlay=pictures.get(name, first), side=side)
+        tiles.append((f"{name} map", heat, f"{name} anomaly map"))
+    if mask is not None and mask.any():
+        name, fused, text = tiles[-1]
+        tiles[-1] = (name, _outlined(fused, mask), f"{text}, mask outlined,")
+    return tiles
+
+
+def _picture(image: np.ndarray) -> np.ndarray:
+    """(C, H, W) floats in [0, 1] or uint8 -> (H, W, 3) uint8."""
+    if image.dtype != np.uint8:
+        image = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    picture: np.ndarray = np.broadcast_to(image.transpose(1, 2, 0), (*image.shape[1:], 3))
+    return picture
+
+
+def _heat(values: np.ndarray, *, scale: Scale, underlay: np.ndarray | None, side: int) -> np.ndarray:
+    """Colours of the map; the input shows through in dim grey where there is little heat."""
+    level = np.round(scale(values) * 255).astype(np.uint8)
+    level = _resize(np.repeat(level[..., None], 3, axis=2), side)[..., 0]
+    colours = _colours()[level].astype(np.float64)
+    if underlay is not None:
+        grey = _resize(np.ascontiguousarray(underlay), side, exact=level.shape).mean(axis=2)
+        colours += ((1 - level / 255) ** 2 * UNDERLAY * grey)[..., None]
+    return np.clip(colours, 0, 255).astype(np.uint8)
+
+
+def _outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image with a cyan line and a dark seam around the mask, clear of it so that thin defects stay visible."""
+    inside = _grown(_grown(_resize(_white(mask), exact=image.shape[:2])[..., 0] > 0))
+    outer = inside
+    for _ in range(max(1, max(inside.shape) // 128)):
+        outer = _grown(outer)
+    line, seam = outer & ~inside, _grown(outer) & ~outer
+    drawn = image.copy()
+    drawn[seam] = drawn[seam] // 3
+    drawn[line] = OUTLINE
+    return drawn
+
+
+def _white(mask: np.ndarray) -> np.ndarray:
+    return np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
+
+
+def _grown(mask: np.ndarray) -> np.ndarray:
+    """The mask and the four neighbours of each of its pixels."""
+    grown = mask.copy()
+    grown[1:] |= mask[:-1]
+    grown[:-1] |= mask[1:]
+    grown[:, 1:] |= mask[:, :-1]
+    grown[:, :-1] |= mask[:, 1:]
+    return grown
+
+
+def _resize(image: np.ndarray, side: int = 1, *, exact: Sequence[int] | None = None) -> np.ndarray:
+    """Bring the longer side of (h, w, 3) uint8 to ``side`` pixels, or the image to ``exact`` (height, width)."""
+    from PIL import Image
+
+    factor = side / max(image.shape)
+    height, width = exact or [max(1, round(length * factor)) for length in image.shape[:2]]
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _encode(image: np.ndarray, *, quality: int, sharp: bool) -> str:
+    """The image as a JPEG data URL; ``sharp`` keeps the full resolution of colour."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=quality, subsampling=0 if sharp else 2, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _colours() -> np.ndarray:
+    """(256, 3) uint8 table of the colour map."""
+    import matplotlib
+
+    return np.asarray(matplotlib.colormaps[COLOURS](np.arange(256), bytes=True))[:, :3]

@@ -1,0 +1,166 @@
+"""One branch's student: one-class bottleneck and reverse decoder, helped by K incoming edges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from crdkit.errors import ConfigError
+from crdkit.layers import FeatureSpec, Levels, ResidualBlock, conv_bn_relu, resize_features
+from crdkit.registry import StrictConfig
+
+Merge = Literal["concat", "mean"]
+
+
+class StudentConfig(StrictConfig):
+    """Size of the student; the defaults give the published one for a WideResNet-50-2 teacher."""
+
+    depths: tuple[int, ...] | None = Field(
+        None, description="residual blocks per decoder stage, coarse to fine; None: 3, 4 and then 6"
+    )
+    embedding_blocks: int = Field(3, ge=1, description="residual blocks of the one-class embedding")
+    min_width: int = Field(
+        1, ge=1, description="least channels inside a residual block; else half of the level's channels"
+    )
+
+    def stage_depths(self, levels: int) -> tuple[int, ...]:
+        """Return the number of residual blocks of each decoder stage, coarse to fine.
+
+        Raises:
+            ConfigError: ``depths`` has not one positive entry per level.
+        """
+        depths = self.depths if self.depths is not None else tuple((3, 4, 6)[min(i, 2)] for i in range(levels))
+        if len(depths) != levels or min(depths) < 1:
+            raise ConfigError(f"student.depths (={list(depths)}) needs one entry >= 1 per level of the teacher ({levels})")
+        return depths
+
+
+class OneClassBottleneck(nn.Module):
+    """Fuses all levels at the coarsest size and embeds them at half of it.
+
+    Per level: the teacher's features and, with filters, theirs (concatenated, or concatenated with their
+    mean), 3x3 stride-2 convolutions down to the coarsest size, then residual blocks over the concatenated
+    levels (RD's OCBE; CRD section 4.2).
+    """
+
+    def __init__(self, spec: FeatureSpec, *, filters: int, merge: Merge, config: StudentConfig) -> None:
+        super().__init__()
+        self.merge = merge
+        self.size = spec.sizes[-1]
+        inputs = 1 + (min(filters, 1) if merge == "mean" else filters)
+        self.levels = nn.ModuleList(
+            _reduction(spec, level, inputs=inputs) for level in range(len(spec.channels))
+        )
+        fused = spec.channels[-1] * len(spec.channels)
+        embedded = 2 * spec.channels[-1]
+        width = max(spec.channels[-1], config.min_width)
+        blocks = [ResidualBlock(fused, width, embedded, resample="down" if self.size > 1 else None)]
+        blocks += [ResidualBlock(embedded, width, embedded) for _ in range(config.embedding_blocks - 1)]
+        self.embedding = nn.Sequential(*blocks)
+
+    def forward(self, teacher: Sequence[torch.Tensor], filtered: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
+        """Embed the target's levels and those of K filters into (B, 2 * C_last, S_last / 2, S_last / 2)."""
+        if self.merge == "mean" and len(filtered) > 1:
+            filtered = [[torch.stack(maps).mean(dim=0) for maps in zip(*filtered, strict=True)]]
+        reduced = [
+            resize_features(module(torch.cat(maps, dim=1) if len(maps) > 1 else maps[0]), self.size)
+            for module, *maps in zip(self.levels, teacher, *filtered, strict=True)
+        ]
+        embedded: torch.Tensor = self.embedding(torch.cat(reduced, dim=1))
+        return embedded
+
+
+def _reduction(spec: FeatureSpec, level: int, *, inputs: int) -> nn.Sequential:
+    """Return the convolutions that bring one level to the coarsest size and its channels.
+
+    Without filters the widths run through those of the levels on the way (RD: 256-512-1024); with filters
+    the first convolution already has the last level's (the published code: 512-1024-1024).
+    """
+    last = len(spec.channels) - 1
+    if level == last and not inputs - 1:
+        return nn.Sequential()
+    halvings = (spec.sizes[level] // spec.sizes[-1]).bit_length() - 1
+    before = spec.channels[level] * inputs
+    if not halvings:
+        return nn.Sequential(*conv_bn_relu(before, spec.channels[-1], kernel=3))
+    passes_levels = inputs == 1 and halvings == last - level
+    through = spec.channels[level + 1 :] if passes_levels else [spec.channels[-1]] * halvings
+    layers: list[nn.Module] = []
+    for after in through:
+        layers += conv_bn_relu(before, after, kernel=3, stride=2)
+        before = after
+    return nn.Sequential(*layers)
+
+
+class ReverseDecoder(nn.Module):
+    """Decodes the embedding coarse to fine; at each level the amplifiers' features are merged in.
+
+    The merged features of a level are the branch's output there *and* the next stage's input. The merge
+    is a softmax over one learned weight per contribution (CRD Eq. 3): entry 0 weighs the decoder, entry
+    k the k-th amplifier.
+    """
+
+    def __init__(self, spec: FeatureSpec, *, amplifiers: int, config: StudentConfig) -> None:
+        super().__init__()
+        depths = config.stage_depths(len(spec.channels))
+        self.sizes = spec.sizes[::-1]
+        stages, before, size = [], 2 * spec.channels[-1], max(spec.sizes[-1] // 2, 1)
+        for channels, target_size, depth in zip(spec.channels[::-1], self.sizes, depths, strict=True):
+            width = max(channels // 2, config.min_width)
+            resample = "up" if target_size >= 2 * size else None
+            blocks = [ResidualBlock(before, width, channels, resample=resample, relu=depth > 1 or not spec.signed)]
+            blocks += [
+                ResidualBlock(channels, width, channels, relu=block < depth or not spec.signed)
+                for block in range(2, depth + 1)
+            ]
+            stages.append(nn.Sequential(*blocks))
+            before, size = channels, target_size
+        self.stages = nn.ModuleList(stages)
+        self.merge_weights = nn.ParameterList(
+            nn.Parameter(torch.ones(amplifiers + 1)) for _ in (spec.channels if amplifiers else ())
+        )
+
+    def forward(
+        self, embedding: torch.Tensor, amplified: Sequence[Sequence[torch.Tensor]]
+    ) -> tuple[Levels, Levels]:
+        """Return the levels before and after the merge with K amplifiers' levels, both fine to coarse."""
+        decoded: Levels = []
+        merged: Levels = []
+        x = embedding
+        for level, (stage, size) in enumerate(zip(self.stages, self.sizes, strict=True)):
+            x = resize_features(stage(x), size)
+            decoded.append(x)
+            if amplified:
+                weights = self.merge_weights[level].softmax(dim=0)
+                x = weights[0] * x
+                for weight, levels in zip(weights[1:], amplified, strict=True):
+                    x = x + weight * levels[-1 - level]
+            merged.append(x)
+        return decoded[::-1], merged[::-1]
+
+
+class Student(nn.Module):
+    """Bottleneck and decoder of one target modality."""
+
+    def __init__(
+        self, spec: FeatureSpec, *, filters: int, amplifiers: int, merge: Merge, config: StudentConfig
+    ) -> None:
+        super().__init__()
+        self.bottleneck = OneClassBottleneck(spec, filters=filters, merge=merge, config=config)
+        self.decoder = ReverseDecoder(spec, amplifiers=amplifiers, config=config)
+
+    def forward(
+        self,
+        teacher: Sequence[torch.Tensor],
+        *,
+        filtered: Mapping[str, Sequence[torch.Tensor]],
+        amplified: Mapping[str, Sequence[torch.Tensor]],
+    ) -> tuple[Levels, Levels]:
+        """Return the target's decoder and output levels from its teacher's and its sources' features."""
+        embedding = self.bottleneck(teacher, list(filtered.values()))
+        decoder, output = self.decoder(embedding, list(amplified.values()))
+        return decoder, output

@@ -1,0 +1,178 @@
+"""What each sensor measures of a scene, with its own noise: colour, geometry, heat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crdkit.synthetic.scene import Scene
+from crdkit.synthetic.surface import MM, Field, blur, stream
+
+Colour8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spot:
+    """A distant light; directions are (right, up, towards the camera), of unit length."""
+
+    direction: tuple[float, float, float]
+    strength: float
+    casts_shadow: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lighting:
+    """A diffuse dome and any number of spots."""
+
+    dome: float
+    spots: tuple[Spot, ...]
+
+
+LIGHT_TENT = Lighting(
+    dome=0.83,
+    spots=(
+        Spot(direction=(-0.50, 0.62, 0.605), strength=0.07),
+        Spot(direction=(0.0, 0.0, 1.0), strength=0.12),
+    ),
+)
+"""Diffuse inspection light: it shows colours evenly and flattens shapes, as in most machine-vision cells."""
+
+BOUNCE = 0.55
+"""Share of the dome's light that comes back from below the horizon."""
+
+VIGNETTE = 6.0
+"""How fast the light falls off over the table, per square metre."""
+
+_LOW = 0.62
+_SIDES: tuple[tuple[float, float], ...] = ((0.0, -1.0), (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0))
+_SPOTS = tuple(
+    Spot(direction=(x * (1.0 - _LOW**2) ** 0.5, y * (1.0 - _LOW**2) ** 0.5, _LOW), strength=1.0, casts_shadow=True)
+    for x, y in _SIDES
+)
+_QUARTERS = tuple(Spot(direction=spot.direction, strength=0.3, casts_shadow=True) for spot in _SPOTS)
+
+SIX_LIGHTS: tuple[Lighting, ...] = (
+    Lighting(dome=0.10, spots=_QUARTERS),
+    *(Lighting(dome=0.08, spots=(spot,)) for spot in _SPOTS),
+    Lighting(dome=0.10, spots=(*_QUARTERS, Spot(direction=(0.0, 0.0, 1.0), strength=0.25))),
+)
+"""The six lightings of Eyecandies: all spots, bottom, right, top, left, all spots and the camera's light."""
+
+
+def render_normals(scene: Scene) -> Field:
+    """Compute unit normals (right, up, towards the camera) from the noise-free surface, (H, W, 3)."""
+    depth = scene.depth()
+    ray_x, ray_y = scene.camera.rays()
+    x, y = ray_x * depth, ray_y * depth
+    down = np.stack([np.gradient(x, axis=0), np.gradient(y, axis=0), np.gradient(depth, axis=0)], axis=-1)
+    right = np.stack([np.gradient(x, axis=1), np.gradient(y, axis=1), np.gradient(depth, axis=1)], axis=-1)
+    # right x down points away from the camera; its X is to the right, its Y down, its Z away.
+    away = np.cross(right, down)
+    normals: Field = away / np.linalg.norm(away, axis=2, keepdims=True) * [-1.0, 1.0, 1.0]
+    return normals
+
+
+def render_rgb(scene: Scene, lighting: Lighting = LIGHT_TENT, *, name: str = "rgb") -> Colour8:
+    """Take a colour image, (H, W, 3) uint8, under ``lighting``; ``name`` keys the sensor's noise."""
+    return render_lights(scene, [lighting], names=[name])[0]
+
+
+def render_lights(scene: Scene, lightings: Sequence[Lighting] = SIX_LIGHTS, *, names: Sequence[str]) -> list[Colour8]:
+    """Take one colour image, (H, W, 3) uint8, per lighting, all of the same exposure."""
+    mood = stream(scene.key, "light")
+    gain, tint = mood.uniform(0.94, 1.06), 1.0 + mood.normal(0.0, 0.012, 3)
+    normals, occlusion = render_normals(scene), _sky_visibility(scene)
+    ray_x, ray_y = scene.camera.rays()
+    vignette = 1.0 - VIGNETTE * (ray_x**2 + ray_y**2) * scene.camera.distance**2
+    images = []
+    for lighting, name in zip(lightings, names, strict=True):
+        light = _shade(scene, lighting, normals=normals, occlusion=occlusion)
+        linear = light * (gain * tint) * vignette[..., None]
+        encoded = np.clip(linear, 0.0, 1.0) ** (1.0 / 2.2)
+        soft = np.stack([blur(encoded[..., channel], sigma=0.45) for channel in range(3)], axis=-1)
+        noise = stream(scene.key, name).normal(0.0, 2.2, soft.shape)
+        images.append(np.clip(np.rint(soft * 255.0 + noise), 0, 255).astype(np.uint8))
+    return images
+
+
+def _shade(scene: Scene, lighting: Lighting, *, normals: Field, occlusion: Field) -> Field:
+    """Light that reaches the camera, linear, (H, W, 3): Lambert's law and a broad specular lobe."""
+    up = normals[..., 2]
+    diffuse = lighting.dome * 0.5 * (1.0 + up + BOUNCE * (1.0 - up)) * occlusion
+    specular = np.zeros_like(diffuse)
+    for spot in lighting.spots:
+        towards = np.array(spot.direction)
+        lit = shadow(scene, towards=towards) if spot.casts_shadow else occlusion
+        facing = np.maximum(normals @ towards, 0.0)
+        diffuse += spot.strength * facing * lit
+        halfway = towards + np.array([0.0, 0.0, 1.0])
+        specular += spot.strength * np.maximum(normals @ (halfway / np.linalg.norm(halfway)), 0.0) ** 24 * lit
+    shaded: Field = scene.albedo * diffuse[..., None] + (scene.gloss * specular)[..., None] * 0.2
+    return shaded
+
+
+def _sky_visibility(scene: Scene) -> Field:
+    """Share of the dome that is not hidden by higher surroundings, (H, W); shallow hollows stay bright."""
+    pitch = scene.camera.pitch
+    visible = np.ones_like(scene.height)
+    for reach, weight in ((3.0 * MM, 30.0), (9.0 * MM, 34.0)):
+        above = blur(scene.height, sigma=reach / pitch) - scene.height
+        visible *= np.exp(-weight * np.maximum(above - 0.9 * MM, 0.0))
+    return visible
+
+
+def shadow(scene: Scene, *, towards: NDArray[np.float64]) -> Field:
+    """1 where light from ``towards`` (right, up, towards the camera) arrives and 0 in its shadow, (H, W).
+
+    Light comes along a row or a column: the larger of the two horizontal parts counts.
+    """
+    axis = 1 if abs(towards[0]) >= abs(towards[1]) else 0
+    # Walk from the light's side: right and bottom are the ends of their axes.
+    reverse = towards[0] > 0 if axis == 1 else towards[1] < 0
+    height = np.flip(scene.height, axis) if reverse else scene.height
+    drop = towards[2] / np.hypot(towards[0], towards[1]) * scene.camera.pitch
+    steps = np.arange(height.shape[axis]) * drop
+    level = height + (steps if axis == 1 else steps[:, None])
+    lit = 1.0 - np.clip((np.maximum.accumulate(level, axis=axis) - level) / (0.8 * MM), 0.0, 1.0)
+    return np.flip(lit, axis) if reverse else lit
+
+
+def render_xyz(scene: Scene) -> NDArray[np.float32]:
+    """Scan points in metres with structured light, (H, W, 3) float32; (0, 0, 0) where it saw nothing.
+
+    X and Y are the pixel's ray times Z. Noise is about 0.1 mm; points are missing where the projector,
+    left of the camera, is hidden or grazes the surface, and as rare speckle.
+    """
+    rng = stream(scene.key, "xyz")
+    shape = scene.height.shape
+    smooth = blur(rng.normal(0.0, 1.0, shape), sigma=1.2)
+    noise = 0.07 * MM * smooth / smooth.std() + 0.03 * MM * rng.normal(0.0, 1.0, shape)
+    depth = scene.depth() + noise
+    chance, edge = rng.random(shape), blur(rng.random(shape), sigma=0.8)
+    steepness = 1.0 - render_normals(scene)[..., 2]
+    lit = shadow(scene, towards=np.array([-0.42, 0.0, 0.9075]))
+    missing = (lit < 0.5 + 2.0 * (edge - 0.5)) | (chance < 6e-4 + 0.004 * scene.gloss + 0.5 * (steepness > 0.72))
+    ray_x, ray_y = scene.camera.rays()
+    points = np.stack([ray_x * depth, ray_y * depth, depth], axis=-1)
+    points[missing] = 0.0
+    return points.astype(np.float32)
+
+
+def render_depth(scene: Scene) -> tuple[NDArray[np.uint16], float, float]:
+    """Measure noise-free depth as (H, W) uint16 with its range in metres: depth = d / 65535 * (max - min) + min."""
+    depth = scene.depth()
+    nearest, farthest = float(depth.min()), float(depth.max())
+    scaled = np.rint((depth - nearest) / (farthest - nearest) * 65535.0)
+    return scaled.astype(np.uint16), nearest, farthest
+
+
+def render_infrared(scene: Scene) -> NDArray[np.uint16]:
+    """Take a thermal image of an object that cools on the table, (H, W) uint16 in hundredths of a kelvin."""
+    rng = stream(scene.key, "infrared")
+    stored_heat = 1.0 - np.exp(-scene.height / (7.0 * MM))
+    kelvin = 295.0 + rng.normal(0.0, 0.3) + 22.0 * scene.warmth * stored_heat
+    seen = blur(kelvin, sigma=1.3) + rng.normal(0.0, 0.06, kelvin.shape)
+    return np.rint(seen * 100.0).astype(np.uint16)

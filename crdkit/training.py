@@ -1,0 +1,140 @@
+"""Trains the students of a CRD on the teacher features of anomaly-free samples."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from crdkit.config import TrainingConfig
+from crdkit.errors import ConfigError, CrdkitError
+from crdkit.losses import TERMS, branch_losses
+from crdkit.model import CRD
+from crdkit.progress import track
+from crdkit.resident import TeacherFeatures
+
+EpochLog = dict[str, Any]
+"""``{"epoch", "loss", "losses": {modality: {term: mean}}, "learning_rate", "seconds"}``."""
+
+
+def select_device(name: str) -> torch.device:
+    """Return the device called ``name``; "auto" is CUDA where there is one, else the CPU.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"training.device (={name!r}) is not available here: {reason}; use auto or cpu") from error
+    return device
+
+
+def learning_rate(config: TrainingConfig, epoch: int) -> float:
+    """Return the learning rate of ``epoch``, counted from 0.
+
+    >>> learning_rate(TrainingConfig(learning_rate=1.0, schedule="cosine", epochs=10), 5)
+    0.5
+    """
+    factor = {
+        "exponential": config.gamma**epoch,
+        "cosine": 0.5 * (1 + math.cos(math.pi * epoch / config.epochs)),
+        "constant": 1.0,
+    }[config.schedule]
+    return config.learning_rate * factor
+
+
+def train(
+    model: CRD, features: TeacherFeatures, config: TrainingConfig, *, samples: int, on_epoch: Callable[[EpochLog], None]
+) -> None:
+    """Train every branch of ``model`` in place and leave it in eval mode.
+
+    Args:
+        model: on the device that holds the features.
+        features: teacher features of the training split.
+        config: epochs, optimiser, seed.
+        samples: how many samples the split has; a last partial batch is used too.
+        on_epoch: called with every epoch's means, after the one synchronisation of the epoch.
+
+    Raises:
+        CrdkitError: a loss is no finite number.
+    """
+    optimizers = build_optimizers(model, config)
+    device = next(iter(model.student_parameters())).device
+    generator = torch.Generator().manual_seed(config.seed)
+    model.train()
+    for epoch in track(range(config.epochs), description="training", total=config.epochs):
+        start = time.perf_counter()
+        rate = learning_rate(config, epoch)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        order = torch.randperm(samples, generator=generator).to(device)
+        sums = torch.zeros(len(model.modalities), len(TERMS), device=device)
+        for indices in order.split(config.batch_size):
+            sums += train_step(model, features.batch(indices), optimizers, config) * len(indices)
+        means = (sums / samples).tolist()
+        log = _epoch_log(model, means, epoch=epoch + 1, rate=rate, seconds=time.perf_counter() - start)
+        if not math.isfinite(log["loss"]):
+            raise CrdkitError(
+                f"the loss is {log['loss']} after epoch {epoch + 1}: lower training.learning_rate (={config.learning_rate:g})"
+            )
+        on_epoch(log)
+    model.eval()
+
+
+def build_optimizers(model: CRD, config: TrainingConfig) -> list[torch.optim.Optimizer]:
+    """Return one Adam per branch, or one for all branches, as the config says."""
+    groups: Iterable[Iterable[torch.nn.Parameter]]
+    if config.optimizers == "per_branch":
+        groups = [model.branch(name).parameters() for name in model.modalities]
+    else:
+        groups = [model.student_parameters()]
+    return [torch.optim.Adam(group, lr=config.learning_rate, betas=config.betas) for group in groups]
+
+
+def train_step(
+    model: CRD,
+    features: dict[str, list[torch.Tensor]],
+    optimizers: Iterable[torch.optim.Optimizer],
+    config: TrainingConfig,
+) -> torch.Tensor:
+    """Run one step on a batch of teacher features and return its (modalities, terms) losses, detached.
+
+    Branches share no trained parameter, so each is run forward and backward by itself: one branch's
+    activations are freed before the next one's are made.
+    """
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    rows = []
+    for name in model.modalities:
+        out = model.branch(name)(features)
+        losses = branch_losses(
+            features[name],
+            filtered=out.filtered,
+            amplified=out.amplified,
+            decoder=out.decoder,
+            output=out.output,
+            kind=config.loss,
+        )
+        terms = torch.stack([losses[term] for term in TERMS])
+        terms.sum().backward()
+        rows.append(terms.detach())
+    for optimizer in optimizers:
+        optimizer.step()
+    return torch.stack(rows)
+
+
+def _epoch_log(model: CRD, means: list[list[float]], *, epoch: int, rate: float, seconds: float) -> EpochLog:
+    losses = {
+        name: dict(zip(TERMS, row, strict=True)) for name, row in zip(model.modalities, means, strict=True)
+    }
+    total = sum(sum(terms.values()) for terms in losses.values())
+    return {"epoch": epoch, "loss": total, "losses": losses, "learning_rate": rate, "seconds": round(seconds, 4)}

@@ -1,0 +1,285 @@
+"""The synthetic scenes: physically consistent, repeatable, and each defect visible where it should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from crdkit.errors import CrdkitError, UnknownNameError
+from crdkit.synthetic import (
+    DEFECTS,
+    LIGHT_TENT,
+    MASK_VALUES,
+    OBJECT_KINDS,
+    SIX_LIGHTS,
+    Scene,
+    make_scene,
+    render_depth,
+    render_infrared,
+    render_lights,
+    render_normals,
+    render_rgb,
+    render_xyz,
+    sample_key,
+    scanner_camera,
+    write_eyecandies,
+    write_mvtec3d,
+)
+
+CAMERA = scanner_camera(128)
+COLOUR_ONLY = ("stain", "fade")
+SHAPE_ONLY = ("dent", "bump")
+KINDS = tuple(OBJECT_KINDS)
+
+
+def with_twin(kind: str, defect: str, index: int = 0) -> tuple[Scene, Scene]:
+    """Draw a defective scene and the same scene without its defect."""
+    key = sample_key(0, kind, "test", defect, index)
+    return make_scene(kind, camera=CAMERA, key=key, defect=defect), make_scene(kind, camera=CAMERA, key=key)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("synthetic") / "small"
+    return write_mvtec3d(out, train=3, validation=1, test_good=1, test_per_defect=1, size=(64, 96), seed=5)
+
+
+def test_layout_sizes_and_types(written: Path) -> None:
+    expected = set()
+    for kind in KINDS:
+        expected |= {
+            f"{kind}/train/good/{file}" for n in range(3) for file in (f"rgb/{n:03d}.png", f"xyz/{n:03d}.tiff")
+        }
+        expected |= {f"{kind}/validation/good/{file}" for file in ("rgb/000.png", "xyz/000.tiff")}
+        for defect in ("good", *DEFECTS):
+            expected |= {f"{kind}/test/{defect}/{file}" for file in ("rgb/000.png", "xyz/000.tiff", "gt/000.png")}
+    assert set(contents(written)) == expected
+    rgb = np.asarray(Image.open(written / "gear/test/dent/rgb/000.png"))
+    xyz = tifffile.imread(written / "gear/test/dent/xyz/000.tiff")
+    assert rgb.shape == (64, 96, 3)
+    assert rgb.dtype == np.uint8
+    assert xyz.shape == (64, 96, 3)
+    assert xyz.dtype == np.float32
+
+
+def test_masks_hold_their_class_id_and_good_ones_are_empty(written: Path) -> None:
+    for kind in KINDS:
+        assert not np.asarray(Image.open(written / f"{kind}/test/good/gt/000.png")).any()
+        for defect, value in MASK_VALUES.items():
+            mask = np.asarray(Image.open(written / f"{kind}/test/{defect}/gt/000.png"))
+            assert mask.dtype == np.uint8
+            assert set(np.unique(mask)) == {0, value}
+
+
+def test_same_seed_same_bytes_whatever_else_is_written(written: Path, tmp_path: Path) -> None:
+    again = write_mvtec3d(
+        tmp_path / "again",
+        categories=["gear"],
+        train=1,
+        validation=2,
+        test_good=0,
+        test_per_defect=2,
+        size=(64, 96),
+        seed=5,
+    )
+    first, second = contents(written), contents(again)
+    shared = first.keys() & second.keys()
+    assert len(shared) == 2 + 2 + 3 * len(DEFECTS)
+    assert all(first[name] == second[name] for name in shared)
+    other = write_mvtec3d(
+        tmp_path / "other",
+        categories=["gear"],
+        train=1,
+        validation=0,
+        test_good=0,
+        test_per_defect=0,
+        size=(64, 96),
+        seed=6,
+    )
+    assert all(first[name] != data for name, data in contents(other).items())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_object_covers_a_good_part_of_the_image(kind: str) -> None:
+    scene, _ = with_twin(kind, "stain")
+    assert 0.25 <= scene.covered.mean() <= 0.5
+    assert 0.010 <= scene.height.max() <= 0.030
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("defect", COLOUR_ONLY)
+def test_colour_defects_leave_geometry_bit_identical(kind: str, defect: str) -> None:
+    scene, twin = with_twin(kind, defect)
+    assert np.array_equal(render_xyz(scene), render_xyz(twin))
+    assert np.array_equal(render_normals(scene), render_normals(twin))
+    change = np.abs(render_rgb(scene).astype(float) - render_rgb(twin)).max(axis=2)
+    assert change[scene.mask].mean() > 25.0
+    assert change[~scene.mask].mean() < 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("defect", SHAPE_ONLY)
+def test_shape_defects_change_millimetres_but_hardly_the_colour(kind: str, defect: str) -> None:
+    colour_changes = []
+    for index in range(3):
+        scene, twin = with_twin(kind, defect, index)
+        z, twin_z = render_xyz(scene)[..., 2], render_xyz(twin)[..., 2]
+        change = np.abs(z - twin_z)[scene.mask & (z > 0) & (twin_z > 0)]
+        assert change.max() > 2.5e-3  # the scanner's noise is 0.1 mm
+        assert np.array_equal(scene.albedo, twin.albedo)
+        colour_changes.append(np.abs(render_rgb(scene).astype(float) - render_rgb(twin))[scene.mask].mean())
+    assert np.mean(colour_changes) < 5.0  # of 255; the camera's noise has a standard deviation of 2.2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_mask_is_where_the_scene_changes(kind: str, defect: str) -> None:
+    for index in range(4):
+        scene, twin = with_twin(kind, defect, index)
+        assert not twin.mask.any()
+        assert 0.004 < scene.mask.mean() < 0.05
+        grown = np.zeros_like(scene.mask)
+        for rows in (-1, 0, 1):
+            for columns in (-1, 0, 1):
+                grown |= np.roll(twin.covered, (rows, columns), axis=(0, 1))
+        assert not (scene.mask & ~grown).any()
+        assert np.abs(scene.height - twin.height)[~scene.mask].max() <= 0.3e-3
+        assert np.abs(scene.albedo - twin.albedo)[~scene.mask].max() <= 0.04
+
+
+def test_crack_shows_in_both_sensors() -> None:
+    scene, twin = with_twin("biscuit", "crack")
+    assert np.abs(render_rgb(scene).astype(float) - render_rgb(twin))[scene.mask].mean() > 25.0
+    assert np.abs(scene.height - twin.height).max() > 2e-3
+
+
+def test_normal_scenes_differ_in_both_sensors() -> None:
+    first, second = (
+        make_scene("biscuit", camera=CAMERA, key=sample_key(0, "biscuit", "train", "good", index)) for index in range(2)
+    )
+    both = first.covered & second.covered
+    assert np.abs(first.height - second.height)[both].mean() > 0.2e-3
+    assert np.abs(render_rgb(first).astype(float) - render_rgb(second))[both].mean() > 5.0
+
+
+@pytest.mark.parametrize("size", [128, (96, 128), (128, 96)])
+def test_points_lie_on_the_pixel_rays_and_holes_are_zero(size: int | tuple[int, int]) -> None:
+    camera = scanner_camera(size)
+    points = render_xyz(make_scene("capsule", camera=camera, key=(1,)))
+    missing = points[..., 2] == 0
+    assert 0.001 < missing.mean() < 0.2
+    assert not points[missing].any()
+    rows, columns = np.nonzero(~missing)
+    x, y, z = points[~missing].T
+    np.testing.assert_allclose(x, (columns - (camera.width - 1) / 2) / camera.focal_length * z, atol=1e-6)
+    np.testing.assert_allclose(y, (rows - (camera.height - 1) / 2) / camera.focal_length * z, atol=1e-6)
+    assert 0.55 < z.min() < z.max() < 0.62
+
+
+def test_scanner_noise_is_a_tenth_of_a_millimetre() -> None:
+    scene = make_scene("gear", camera=CAMERA, key=(2,))
+    z = render_xyz(scene)[..., 2]
+    assert 0.05e-3 < (z - scene.depth())[z > 0].std() < 0.15e-3
+
+
+def test_normals_are_unit_length_and_face_the_light_of_their_side() -> None:
+    normals = render_normals(make_scene("capsule", camera=CAMERA, key=(3,)))
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=2), 1.0, atol=1e-9)
+    assert normals[..., 2].min() > 0.0
+    top, bottom = normals[30:60, 50:78], normals[68:98, 50:78]
+    assert top[..., 1].mean() > 0.1 > -0.1 > bottom[..., 1].mean()  # the far side of the capsule looks up
+
+
+def test_six_lights_come_from_their_sides() -> None:
+    scene = make_scene("capsule", camera=CAMERA, key=(3,))
+    names = [f"image_{number}" for number in range(6)]
+    images = [image.astype(float).mean(axis=2) for image in render_lights(scene, SIX_LIGHTS, names=names)]
+    _, bottom, right, top, left, everything = images
+    assert top[:64].mean() > bottom[:64].mean()
+    assert left[:, :64].mean() > right[:, :64].mean()
+    assert everything[scene.covered].mean() > left[scene.covered].mean()
+
+
+def test_depth_range_and_infrared() -> None:
+    scene = make_scene("biscuit", camera=CAMERA, key=(4,))
+    depth, nearest, farthest = render_depth(scene)
+    assert depth.dtype == np.uint16
+    np.testing.assert_allclose(depth / 65535 * (farthest - nearest) + nearest, scene.depth(), atol=1e-6)
+    infrared = render_infrared(scene)
+    assert infrared.dtype == np.uint16
+    assert infrared[scene.covered].mean() - infrared[~scene.covered].mean() > 300  # 3 kelvin
+
+
+def test_renders_repeat_and_leave_the_scene_alone() -> None:
+    scene = make_scene("gear", camera=CAMERA, key=(5,))
+    before = scene.height.copy(), scene.albedo.copy()
+    first, xyz = render_rgb(scene, LIGHT_TENT), render_xyz(scene)
+    assert np.array_equal(first, render_rgb(scene))
+    assert np.array_equal(xyz, render_xyz(scene))
+    assert np.array_equal(before[0], scene.height)
+    assert np.array_equal(before[1], scene.albedo)
+
+
+def test_eyecandies_layout(tmp_path: Path) -> None:
+    out = write_eyecandies(
+        tmp_path / "candies", categories=["biscuit"], train=1, validation=1, test_good=1, test_per_defect=1, size=64
+    )
+    endings = [f"image_{number}.png" for number in range(6)]
+    endings += [f"{name}.png" for name in ("depth", "normals", "mask")]
+    endings += [f"{group}_mask.png" for group in ("bumps", "dents", "colors", "normals")]
+    endings += ["info_depth.yaml", "metadata.yaml", "pose.txt"]
+    tests = ("good", *DEFECTS)
+    starts = ["train/data/000", "val/data/00", *(f"test_public/data/{number:02d}" for number in range(len(tests)))]
+    assert set(contents(out)) == {f"Biscuit/{start}_{ending}" for start in starts for ending in endings}
+    folder = out / "Biscuit/test_public/data"
+    depth = np.asarray(Image.open(folder / "00_depth.png"))
+    assert depth.dtype == np.uint16
+    assert (depth.min(), depth.max()) == (0, 65535)
+    for number, defect in enumerate(tests):
+        anomalous = np.asarray(Image.open(folder / f"{number:02d}_mask.png")).any()
+        assert anomalous == (defect != "good")
+        assert f"anomalous: {int(anomalous)}" in (folder / f"{number:02d}_metadata.yaml").read_text()
+
+
+def test_refuses_to_overwrite_and_leaves_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(CrdkitError, match=r"full exists and is not an empty folder; choose another one or delete it"):
+        write_mvtec3d(tmp_path / "full")
+    assert contents(tmp_path) == {"full/notes.txt": b"mine"}
+
+
+def test_fills_an_empty_folder(tmp_path: Path) -> None:
+    none = {"train": 0, "validation": 0, "test_good": 0, "test_per_defect": 0}
+    write_mvtec3d(tmp_path, categories=["gear"], **none)
+    assert (tmp_path / "gear/train/good/rgb").is_dir()
+
+
+def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(scene: Scene) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("crdkit.synthetic.write.render_xyz", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_mvtec3d(tmp_path / "out", categories=["gear"], size=64)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_arguments_say_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown synthetic category 'biscuits' - did you mean 'biscuit'\?"):
+        write_mvtec3d(tmp_path / "out", categories=["biscuits"])
+    with pytest.raises(UnknownNameError, match=r"unknown synthetic defect 'dnt' - did you mean 'dent'\?"):
+        make_scene("gear", camera=CAMERA, key=(0,), defect="dnt")
+    with pytest.raises(CrdkitError, match=r"train \(=-1\) must be 0 or more"):
+        write_mvtec3d(tmp_path / "out", train=-1)
+    with pytest.raises(CrdkitError, match=r"size \(=8\) must be at least 32"):
+        write_mvtec3d(tmp_path / "out", size=8)
+    assert list(tmp_path.iterdir()) == []
