@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import crdkit
+from crdkit.decoding import BadSampleWarning
 from crdkit.errors import CrdkitError
 from crdkit.progress import say, set_quiet
 
@@ -20,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+INTERRUPTED = 130
 
 START, RUN, LOOK = "Start here", "Train and evaluate", "Look around"
 
@@ -106,14 +109,20 @@ def list_names(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    warnings.showwarning = _one_line_warning
+    with warnings.catch_warnings():
+        warnings.showwarning = _one_line_warning
+        warnings.simplefilter("always", BadSampleWarning)
+        return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         result: Any = app(arguments, standalone_mode=False, prog_name="crdkit")
-        return result if isinstance(result, int) else 0
+        return _interrupted() if result == INTERRUPTED else int(result or 0)
     except CrdkitError as error:
         return _fail(str(error), code=2)
     except KeyboardInterrupt:
-        return _fail("interrupted; no detector was written", code=130)
+        return _interrupted()
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")):
             return _usage_error(error)
@@ -125,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _usage_error(error: Any) -> int:
     if type(error).__name__ == "Abort":
-        return _fail("interrupted; no detector was written", code=130)
+        return _interrupted()
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return 2
@@ -133,8 +142,13 @@ def _usage_error(error: Any) -> int:
 
 
 def _fail(message: str, *, code: int) -> int:
-    print(f"error: {message}" if code != 130 else message, file=sys.stderr)
+    print(f"error: {message}", file=sys.stderr)
     return code
+
+
+def _interrupted() -> int:
+    print("interrupted; no detector was written", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _one_line_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -144,3 +158,7 @@ def _one_line_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 def entry_point() -> None:
     """Entry point of the console script."""
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry_point()

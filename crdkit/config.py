@@ -121,6 +121,9 @@ class TrainingConfig(StrictConfig):
     gamma: float = Field(0.95, gt=0, le=1, description="factor per epoch of the exponential schedule")
     optimizers: Literal["per_branch", "joint"] = Field("per_branch", description="one Adam per branch, or one in all")
     loss: LossKind = Field("flattened", description="one cosine per sample and level, or one per position")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "fp32", description="of the students' forward pass; auto: bf16 where the device computes it natively"
+    )
     feature_cache_gib: float = Field(
         8.0, ge=0, description="teacher features are kept if they fit in this many GiB, else recomputed each step"
     )
@@ -268,7 +271,8 @@ def _split_override(override: str) -> tuple[str, Any]:
     try:
         return key, yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: the value is no valid YAML ({error})") from error
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"override {override!r}: the value is no valid YAML ({reason})") from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -277,7 +281,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: no valid YAML: {error}") from error
+        raise ConfigError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping of config keys, got {type(values).__name__}")
     return values

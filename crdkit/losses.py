@@ -45,7 +45,10 @@ def cosine_loss(
     vectors = {"flattened": "b c h w -> b (c h w)", "per_position": "b c h w -> b c (h w)"}[kind]
     total = teacher[0].new_zeros(())
     for teacher_level, student_level in zip(teacher, student, strict=True):
-        similarity = F.cosine_similarity(rearrange(teacher_level, vectors), rearrange(student_level, vectors), dim=1)
+        # float: a sum over C*H*W products needs more than bfloat16's 8 bits
+        similarity = F.cosine_similarity(
+            rearrange(teacher_level, vectors), rearrange(student_level.float(), vectors), dim=1
+        )
         total = total + (1 - similarity).mean()
     return total
 

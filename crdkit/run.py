@@ -43,9 +43,11 @@ def fit(config: RunConfig, out: Path | str | None = None) -> Detector:
         CrdkitError: ``out`` holds other files or cannot be written, or training diverged.
     """
     device = select_device(config.training.device)
+    dataset, views = build_dataset(config), build_views(config)
+    for split in ("train", "validation") if out is None else ("train", "validation", "test"):
+        dataset.records(split)  # what is missing shows before anything is written or decoded
     folder = None if out is None else _prepare(Path(out), config)
     clock = _Clock()
-    dataset, views = build_dataset(config), build_views(config)
     with clock("load"):
         normals = load_split(dataset, "train", views=views, device=device)
         validation = load_split(dataset, "validation", views=views, device=device)
@@ -102,10 +104,12 @@ def evaluate_run(folder: Path | str, *overrides: str, out: Path | str | None = N
             raise ConfigError(f"override {override!r}: a finished run is evaluated on other data only, with data.* keys")
     detector = Detector.load(Path(folder) / "detector")
     config = detector.config.with_overrides(*overrides)
+    dataset = build_dataset(config)
+    dataset.records("test")
     target = None if out is None else _prepare(Path(out), config)
     clock = _Clock()
     with clock("load"):
-        split = load_split(build_dataset(config), "test", views=detector.views, device=detector.device)
+        split = load_split(dataset, "test", views=detector.views, device=detector.device)
     with clock("evaluate"):
         maps = score(detector.model, detector.scorer, split, batch_size=config.training.batch_size)
         measured = measure(maps, split)

@@ -37,6 +37,16 @@ def select_device(name: str) -> torch.device:
     return device
 
 
+def uses_bf16(config: TrainingConfig, device: torch.device) -> bool:
+    """Return whether the students' forward pass runs in bfloat16 on ``device``."""
+    if config.precision != "auto":
+        return config.precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # without the instructions a CPU emulates bfloat16 at a fraction of the speed of float32
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
 def learning_rate(config: TrainingConfig, epoch: int) -> float:
     """Return the learning rate of ``epoch``, counted from 0.
 
@@ -113,9 +123,12 @@ def train_step(
     """
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
+    device = next(iter(model.student_parameters())).device
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(config, device))
     rows = []
     for name in model.modalities:
-        out = model.branch(name)(features)
+        with autocast:
+            out = model.branch(name)(features)
         losses = branch_losses(
             features[name],
             filtered=out.filtered,
@@ -125,7 +138,7 @@ def train_step(
             kind=config.loss,
         )
         terms = torch.stack([losses[term] for term in TERMS])
-        terms.sum().backward()
+        terms.sum().backward()  # type: ignore[no-untyped-call]
         rows.append(terms.detach())
     for optimizer in optimizers:
         optimizer.step()

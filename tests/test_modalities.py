@@ -11,10 +11,11 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from crdkit.background import corner_plane, foreground, robust_plane
 from crdkit.errors import ConfigError, DataError
 from crdkit.images import resize_nearest
 from crdkit.modalities import modalities
-from crdkit.modalities.depth import Depth, corner_plane, fill_holes, foreground, robust_plane, scale_depth
+from crdkit.modalities.depth import Depth, fill_holes, scale_depth
 from crdkit.modalities.rgb import RGB
 
 GOLDEN = Path(__file__).parent / "data" / "preprocessing.npz"

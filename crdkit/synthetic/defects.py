@@ -48,12 +48,12 @@ def fade(solid: Solid, kind: ObjectKind, rng: np.random.Generator) -> Solid:
 
 def dent(solid: Solid, kind: ObjectKind, rng: np.random.Generator) -> Solid:
     """Shape only: a hollow 3 to 5 mm deep."""
-    return _pressed(solid, depth=rng.uniform(2.8, 5.0) * MM, rng=rng)
+    return _pressed(solid, depth=rng.uniform(3.2, 5.0) * MM, rng=rng)
 
 
 def bump(solid: Solid, kind: ObjectKind, rng: np.random.Generator) -> Solid:
     """Shape only: a swelling 3 to 5 mm high."""
-    return _pressed(solid, depth=-rng.uniform(2.8, 5.0) * MM, rng=rng)
+    return _pressed(solid, depth=-rng.uniform(3.2, 5.0) * MM, rng=rng)
 
 
 def _pressed(solid: Solid, *, depth: float, rng: np.random.Generator) -> Solid:
@@ -72,7 +72,7 @@ def _lowered(height: Field, by: Field) -> Field:
 def crack(solid: Solid, kind: ObjectKind, rng: np.random.Generator) -> Solid:
     """Colour and shape: a jagged, dark groove 3 to 6 mm deep."""
     x, y = _spot(solid, margin=10.0 * MM, rng=rng)
-    length, width, steps = rng.uniform(38.0, 52.0) * MM, rng.uniform(1.5, 2.1) * MM, 9
+    length, width, steps = rng.uniform(38.0, 52.0) * MM, rng.uniform(1.75, 2.3) * MM, 9
     # Aim past the centre, so that the crack runs over the object and not off it.
     heading = np.arctan2(-y, -x) + rng.uniform(-0.5, 0.5)
     headings = heading + np.cumsum(rng.normal(0.0, 0.32, steps)) + rng.normal(0.0, 0.3, steps)

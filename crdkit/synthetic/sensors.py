@@ -64,14 +64,12 @@ SIX_LIGHTS: tuple[Lighting, ...] = (
 
 def render_normals(scene: Scene) -> Field:
     """Compute unit normals (right, up, towards the camera) from the noise-free surface, (H, W, 3)."""
-    depth = scene.depth()
+    depth, focal_length = scene.depth(), scene.camera.focal_length
     ray_x, ray_y = scene.camera.rays()
-    x, y = ray_x * depth, ray_y * depth
-    down = np.stack([np.gradient(x, axis=0), np.gradient(y, axis=0), np.gradient(depth, axis=0)], axis=-1)
-    right = np.stack([np.gradient(x, axis=1), np.gradient(y, axis=1), np.gradient(depth, axis=1)], axis=-1)
-    # right x down points away from the camera; its X is to the right, its Y down, its Z away.
-    away = np.cross(right, down)
-    normals: Field = away / np.linalg.norm(away, axis=2, keepdims=True) * [-1.0, 1.0, 1.0]
+    down, right = np.gradient(depth * focal_length)
+    # The cross product of the two tangents of the point ray * depth, without its common factor.
+    normals = np.stack([right, -down, depth + ray_x * right + ray_y * down], axis=-1)
+    normals /= np.sqrt(np.einsum("hwc,hwc->hw", normals, normals))[..., None]
     return normals
 
 
@@ -83,7 +81,7 @@ def render_rgb(scene: Scene, lighting: Lighting = LIGHT_TENT, *, name: str = "rg
 def render_lights(scene: Scene, lightings: Sequence[Lighting] = SIX_LIGHTS, *, names: Sequence[str]) -> list[Colour8]:
     """Take one colour image, (H, W, 3) uint8, per lighting, all of the same exposure."""
     mood = stream(scene.key, "light")
-    gain, tint = mood.uniform(0.94, 1.06), 1.0 + mood.normal(0.0, 0.012, 3)
+    gain, tint = mood.uniform(0.95, 1.05), 1.0 + mood.normal(0.0, 0.012, 3)
     normals, occlusion = render_normals(scene), _sky_visibility(scene)
     ray_x, ray_y = scene.camera.rays()
     vignette = 1.0 - VIGNETTE * (ray_x**2 + ray_y**2) * scene.camera.distance**2
@@ -118,9 +116,9 @@ def _sky_visibility(scene: Scene) -> Field:
     """Share of the dome that is not hidden by higher surroundings, (H, W); shallow hollows stay bright."""
     pitch = scene.camera.pitch
     visible = np.ones_like(scene.height)
-    for reach, weight in ((3.0 * MM, 30.0), (9.0 * MM, 34.0)):
+    for reach, weight, shallow in ((3.0 * MM, 30.0, 0.9 * MM), (9.0 * MM, 75.0, 2.2 * MM)):
         above = blur(scene.height, sigma=reach / pitch) - scene.height
-        visible *= np.exp(-weight * np.maximum(above - 0.9 * MM, 0.0))
+        visible *= np.exp(-weight * np.maximum(above - shallow, 0.0))
     return visible
 
 

@@ -73,14 +73,15 @@ def value_noise(x: Field, y: Field, *, cell: float, rng: np.random.Generator, la
 
     It depends on the coordinates only, so the same seed gives the same surface at any resolution.
     """
-    values = rng.uniform(-1.0, 1.0, (lattice, lattice))
+    values = rng.uniform(-1.0, 1.0, lattice * lattice)
     column, row = x / cell, y / cell
     left, top = np.floor(column), np.floor(row)
     right_weight, bottom_weight = smoothstep(column - left), smoothstep(row - top)
-    j, i = left.astype(np.intp) % lattice, top.astype(np.intp) % lattice
-    j_next, i_next = (j + 1) % lattice, (i + 1) % lattice
-    upper = values[i, j] + (values[i, j_next] - values[i, j]) * right_weight
-    lower = values[i_next, j] + (values[i_next, j_next] - values[i_next, j]) * right_weight
+    j, i = left.astype(np.intp) % lattice, top.astype(np.intp) % lattice * lattice
+    j_next, i_next = (j + 1) % lattice, (i + lattice) % (lattice * lattice)
+    upper_left, lower_left = values.take(i + j), values.take(i_next + j)
+    upper = upper_left + (values.take(i + j_next) - upper_left) * right_weight
+    lower = lower_left + (values.take(i_next + j_next) - lower_left) * right_weight
     noise: Field = upper + (lower - upper) * bottom_weight
     return noise
 

@@ -1,0 +1,168 @@
+"""The plane behind the object in an organised XYZ scan, and the mask of what stands out of it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from crdkit.errors import DataError
+
+Plane = tuple[np.ndarray, float]
+"""Unit normal n (3,) and offset d in metres: the points p with n . p = d."""
+PlaneFit = Literal["robust", "published"]
+
+_BORDER_SHARE = 0.1  # of the measured points, the outermost, among which the background is looked for
+_POINTS_SCORED = 384  # of them, evenly spread
+_MOST_BEHIND = 0.2  # share of stray points behind the background
+_LEAST_TRIANGLE = 0.5  # of the points' spread: three points close together say little about the slope
+_MOST_TRIALS = 400
+_REFINEMENTS = 3
+
+
+def foreground(
+    xyz: np.ndarray, *, mode: PlaneFit = "robust", background_distance: float = 0.005, closing: int = 3
+) -> np.ndarray:
+    """Return the (H, W) bool mask of what stands out of the background plane of a scan, closed.
+
+    Args:
+        xyz: organised scan (H, W, 3), float, metres; Z = 0 where nothing was measured.
+        mode: "robust" or "published", see ``robust_plane`` and ``corner_plane``.
+        background_distance: metres from the plane beyond which a measured point is foreground.
+        closing: dilations, then as many erosions, with a full 3 x 3 neighbourhood; pixels outside are ignored.
+
+    Raises:
+        DataError: the measured points define no plane.
+    """
+    from scipy import ndimage  # type: ignore[import-untyped, unused-ignore]
+
+    plane = robust_plane(xyz, tolerance=background_distance / 2) if mode == "robust" else corner_plane(xyz)
+    mask = (_distances(xyz, plane) > background_distance) & (xyz[..., 2] != 0)
+    # "nearest" repeats the edge, which every window that reaches outside holds already
+    return np.asarray(ndimage.grey_closing(mask, size=2 * closing + 1, mode="nearest"))
+
+
+def robust_plane(xyz: np.ndarray, *, tolerance: float) -> Plane:
+    """Find the background plane among the outermost measured points of a scan, by consensus (RANSAC).
+
+    The plane z = a x + b y + c with the most points within ``tolerance`` is kept, unless many points lie behind it
+    as seen from the camera at the origin: nothing lies behind a background, so the flat top of a large object is
+    refused, and so is a plane from table to top. Least squares on all its points refines it. The draws are the
+    same for every scan.
+
+    Args:
+        xyz: organised scan (H, W, 3), metres; Z = 0 where nothing was measured.
+        tolerance: metres from the plane within which a point supports it.
+
+    Raises:
+        DataError: fewer than three points are measured, or all lie on one line, or no plane is behind most of them.
+    """
+    from sklearn import config_context  # type: ignore[import-untyped, unused-ignore]
+    from sklearn.linear_model import (  # type: ignore[import-untyped, unused-ignore]
+        LinearRegression,
+        RANSACRegressor,
+    )
+
+    points, border = _measured_points(xyz)
+    sample = _thin_out(border)
+    spread = _spread(sample)
+    if not spread:
+        border = points
+        sample = _thin_out(border)
+        spread = _spread(sample)
+    if not spread:
+        raise _no_plane("all measured points lie on one line")
+    judged = np.concatenate([sample, _thin_out(points)])
+
+    def spans_the_border(corners: np.ndarray, _: np.ndarray) -> bool:
+        (a, b), (c, d) = corners[1:] - corners[0]
+        return bool(abs(a * d - b * c) > _LEAST_TRIANGLE * spread)
+
+    def is_behind(model: LinearRegression, *_: np.ndarray) -> bool:
+        away = np.sign(model.intercept_)  # the camera looks along Z or against it
+        behind = (judged[:, 2] - model.predict(judged[:, :2])) * away > tolerance
+        return bool(behind.mean() < _MOST_BEHIND)
+
+    ransac = RANSACRegressor(
+        LinearRegression(),
+        min_samples=3,
+        residual_threshold=tolerance,
+        is_data_valid=spans_the_border,
+        is_model_valid=is_behind,
+        max_trials=_MOST_TRIALS,
+        stop_probability=0.9999,
+        random_state=0,
+    )
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        try:
+            model = ransac.fit(sample[:, :2], sample[:, 2]).estimator_
+        except ValueError as error:
+            raise _no_plane("every plane tried has many points behind it") from error
+        for _ in range(_REFINEMENTS):
+            inliers = border[_distances(border, _plane(model)) < tolerance]
+            if len(inliers) < 3:
+                break
+            model.fit(inliers[:, :2], inliers[:, 2])
+    return _plane(model)
+
+
+def corner_plane(xyz: np.ndarray) -> Plane:
+    """Put a plane through the means of the measured points in three image corners (published code of CRD).
+
+    Top left, top right and bottom left count, 3 x 3 pixels each. A corner without any measurement counts as the
+    origin, which tilts the plane through the camera: this is the published defect, kept to reproduce its numbers.
+
+    Raises:
+        DataError: the three points lie on one line, as they do if two corners are empty.
+    """
+    means = []
+    for corner in (xyz[:3, :3], xyz[:3, -3:], xyz[-3:, :3]):
+        measured = corner[corner[..., 2] != 0].astype(np.float64)
+        means.append(measured.mean(axis=0) if len(measured) else np.zeros(3))
+    down, right = means[2] - means[0], means[1] - means[0]
+    crossed = np.cross(right, down)
+    length = np.linalg.norm(crossed)
+    if length <= 1e-9 * np.linalg.norm(right) * np.linalg.norm(down):
+        raise _no_plane("the three image corners lie on one line or are empty; mode=robust needs no corners")
+    normal = crossed / length
+    return normal, float(normal @ means[0])
+
+
+def _measured_points(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the measured points, and those of them nearest to the image's edge, as (N, 3) float64 each."""
+    height, width = xyz.shape[:2]
+    rows, columns = np.arange(height), np.arange(width)
+    ring = np.minimum(np.minimum(rows, height - 1 - rows)[:, None], np.minimum(columns, width - 1 - columns))
+    measured = xyz[..., 2] != 0
+    points, ring = xyz[measured].astype(np.float64), ring[measured]
+    if len(points) < 3:
+        raise _no_plane(f"{len(points)} of {height * width} pixels hold a measurement, and a plane needs 3")
+    outermost = np.searchsorted(np.cumsum(np.bincount(ring)), max(3.0, _BORDER_SHARE * len(points)))
+    return points, points[ring <= outermost]
+
+
+def _thin_out(points: np.ndarray) -> np.ndarray:
+    return points[np.linspace(0, len(points) - 1, min(_POINTS_SCORED, len(points))).astype(np.intp)]
+
+
+def _spread(points: np.ndarray) -> float:
+    """Return the product of the standard deviations along the principal axes of X and Y, 0 for points on a line."""
+    along, across = np.linalg.svd(points[:, :2] - points[:, :2].mean(axis=0), compute_uv=False)
+    return float(along * across) / len(points) if across > 0.01 * along else 0.0
+
+
+def _plane(model: Any) -> Plane:
+    """Return the plane of a linear model z = a x + b y + c."""
+    normal = np.array([*-model.coef_, 1.0])
+    length = np.linalg.norm(normal)
+    return normal / length, float(model.intercept_ / length)
+
+
+def _distances(points: np.ndarray, plane: Plane) -> np.ndarray:
+    """Return the distance of each (..., 3) point from the plane; einsum, as BLAS threads would crowd the decoders."""
+    normal, offset = plane
+    return np.asarray(np.abs(np.einsum("...i,i->...", points.astype(np.float64, copy=False), normal) - offset))
+
+
+def _no_plane(why: str) -> DataError:
+    return DataError(f"no background plane can be fit: {why}; leave the sample out, or measure it again")

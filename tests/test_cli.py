@@ -1,0 +1,140 @@
+"""The command line: exit codes, one-line errors, and nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+from crdkit.cli import main
+from crdkit.progress import set_quiet
+
+
+def run(capsys, *arguments):
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    set_quiet(True)
+    return code, captured.out, captured.err
+
+
+def fails(capsys, *arguments, code=2):
+    returned, _, err = run(capsys, "--quiet", *arguments)
+    assert returned == code
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    return err
+
+
+def test_version_and_help(capsys):
+    assert run(capsys, "--version")[:2] == (0, f"crdkit {__import__('crdkit').__version__}\n")
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    assert all(command in out for command in ("demo", "train", "evaluate", "list"))
+    assert all(panel in out for panel in ("Start here", "Train and evaluate", "Look around"))
+
+
+def test_train_then_evaluate(capsys, scans, tmp_path):
+    out = tmp_path / "run"
+    code, printed, err = run(capsys, "train", "quick", f"data.root={scans}", *TINY, "--out", out)
+    assert code == 0, err
+    assert "AU-PRO@30%" in printed
+    assert "fused" in printed
+    assert str(out / "report.html") in printed.replace("\n", "")
+    code, again, err = run(capsys, "--quiet", "evaluate", out)
+    assert (code, err) == (0, "")
+    fused = [line for line in printed.splitlines() if "fused" in line]
+    assert fused == [line for line in again.splitlines() if "fused" in line]
+
+
+def test_list(capsys):
+    code, out, _ = run(capsys, "list")
+    assert code == 0
+    for name in ("mvtec3d", "depth", "efficientnet_lite0", "bottleneck", "inverted_bottleneck", "normalised_sum", "quick"):
+        assert name in out
+    assert "filters" not in run(capsys, "list", "presets")[1]
+    assert "did you mean 'encoders'" in fails(capsys, "list", "encoder")
+
+
+def test_careless_use_ends_in_one_line(capsys, scans, tmp_path):
+    out = ("--out", tmp_path / "run")
+    data = (f"data.root={scans}", *TINY)
+    assert "did you mean 'quick'" in fails(capsys, "train", "quik", *out)
+    assert "did you mean 'epochs'" in fails(capsys, "train", "quick", *data, "training.epoch=3", *out)
+    assert "nowhere" in fails(capsys, "train", "quick", *data, "data.root=nowhere", *out)
+    assert "did you mean 'biscuit'" in fails(capsys, "train", "quick", *data, "data.category=biscit", *out)
+    assert "data.root" in fails(capsys, "train", "quick", *out)
+    assert "--out" in fails(capsys, "train", "quick")
+    assert "No such command" in fails(capsys, "trian")
+    assert "holds no detector" in fails(capsys, "evaluate", tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_damaged_files_are_named_or_skipped(capsys, scans, tmp_path):
+    root = Path(shutil.copytree(scans, tmp_path / "data"))
+    damaged = root / "biscuit/train/good/xyz/001.tiff"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    arguments = ("quick", f"data.root={root}", *TINY)
+    assert str(damaged) in fails(capsys, "train", *arguments, "--out", tmp_path / "run")
+    assert not (tmp_path / "run/detector").exists()
+    code, _, err = run(capsys, "train", *arguments, "data.on_bad_sample=skip", "--out", tmp_path / "run")
+    assert code == 0
+    assert "warning: skipped 1 of 6 samples" in err
+    assert str(damaged) in err
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a user whom permissions stop")
+def test_no_write_permission(capsys, scans, tmp_path):
+    tmp_path.chmod(0o500)
+    assert "cannot be written" in fails(capsys, "train", "quick", f"data.root={scans}", *TINY, "--out", tmp_path / "run")
+
+
+def test_no_write_permission_as_the_system_reports_it(capsys, scans, tmp_path, monkeypatch):
+    def refuse(self, *_args, **_kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    err = fails(capsys, "train", "quick", f"data.root={scans}", *TINY, "--out", tmp_path / "run")
+    assert err == f"error: {tmp_path / 'run'}: cannot be written: Permission denied\n"
+
+
+def test_an_internal_error_is_told_apart(capsys, monkeypatch):
+    def break_down(*_args):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("crdkit.config.load_config", break_down)
+    code, _, err = run(capsys, "train", "quick", "--out", "x")
+    assert code == 1
+    assert "internal error: RuntimeError: boom" in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_ctrl_c_in_training(scans, tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "crdkit.cli", "train", "quick", f"data.root={scans}", *TINY, "training.epochs=100000"]
+    process = subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.PIPE, text=True)
+    log = out / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == "interrupted; no detector was written"
+    assert {entry.name for entry in out.iterdir()} == {"config.yaml", "log.jsonl"}
+
+
+def test_importing_is_quick_and_has_no_effects():
+    code = (
+        "import sys, torch; before = set(sys.modules); import crdkit; "
+        "print(sorted(name.split('.')[0] for name in set(sys.modules) - before))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert set(eval(loaded)) <= {"crdkit", "__future__", "typing", "importlib"}, loaded

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import crdkit
+from crdkit.detector import FORMAT_VERSION, Detector
+from crdkit.errors import CrdkitError, DataError, DetectorFormatError
+from crdkit.resident import build_dataset
+
+
+@pytest.fixture(scope="module")
+def detector(finished):
+    return Detector.load(finished / "detector", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def samples(tiny):
+    dataset = build_dataset(tiny)
+    return [dataset.read(record) for record in dataset.records("test")]
+
+
+def test_predicts_what_the_run_scored(detector, samples, finished):
+    rows = (finished / "scores.csv").read_text().splitlines()[1:]
+    for sample, row in zip(samples, rows, strict=True):
+        assert detector.predict(sample.sensors).score == pytest.approx(float(row.split(",")[3]), rel=1e-4)
+
+
+def test_result_has_the_inputs_size(detector, samples):
+    sensors = {name: np.ascontiguousarray(np.tile(values, (1, 2, 1))) for name, values in samples[0].sensors.items()}
+    result = detector.predict(sensors)
+    assert result.anomaly_map.shape == (64, 128)
+    assert result.anomaly_map.dtype == np.float32
+    assert {name: maps.shape for name, maps in result.maps.items()} == {"rgb": (64, 128), "depth": (64, 128)}
+    assert set(result.to_dict()) == {"anomaly_map", "pred_score", "maps"}
+    assert isinstance(result.score, float)
+
+
+def test_missing_or_unfit_sensors(detector, samples):
+    assert detector.sensors == ("rgb", "xyz")
+    with pytest.raises(DataError, match=r"sensor 'xyz' is missing: this detector needs \['rgb', 'xyz'\], got \['rgb'\]"):
+        detector.predict({"rgb": samples[0].sensors["rgb"]})
+    with pytest.raises(DataError, match="rgb"):
+        detector.predict({**samples[0].sensors, "rgb": np.zeros((64, 64), np.uint8)})
+
+
+def test_saving_is_all_or_nothing(detector, tmp_path, monkeypatch):
+    detector.save(tmp_path / "new/detector")
+    assert sorted(entry.name for entry in (tmp_path / "new/detector").iterdir()) == ["config.json", "model.safetensors"]
+    with pytest.raises(CrdkitError, match="exists already"):
+        detector.save(tmp_path / "new/detector")
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(CrdkitError, match="cannot be written: No space left on device"):
+        detector.save(tmp_path / "full")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_detector_needs_neither_the_data_nor_the_weight_package(finished, monkeypatch, samples):
+    monkeypatch.setattr("crdkit.encoders.efficientnet_lite.weight_file", None)
+    monkeypatch.setattr("crdkit.datasets.mvtec3d.MVTec3D.records", None)
+    assert np.isfinite(Detector.load(finished / "detector", device="cpu").predict(samples[0].sensors).score)
+
+
+@pytest.fixture
+def copy(detector, tmp_path):
+    detector.save(tmp_path / "detector")
+    return tmp_path / "detector"
+
+
+def edit(folder, **changes):
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_unknown_formats_are_refused(copy, tmp_path):
+    with pytest.raises(DetectorFormatError, match="holds no detector"):
+        Detector.load(tmp_path / "nowhere")
+    with pytest.raises(DetectorFormatError, match=r"did you mean .*detector\?"):
+        Detector.load(tmp_path)
+    edit(copy, format_version=FORMAT_VERSION + 1, crdkit="9.9")
+    with pytest.raises(DetectorFormatError, match=rf"version {FORMAT_VERSION + 1} is unknown to crdkit .*crdkit '9\.9'"):
+        Detector.load(copy)
+    edit(copy, format="something")
+    with pytest.raises(DetectorFormatError, match="is not a detector's config"):
+        Detector.load(copy)
+    (copy / "config.json").write_text("{")
+    with pytest.raises(DetectorFormatError, match=r"config\.json: cannot be read"):
+        Detector.load(copy)
+
+
+def test_broken_weights_are_refused(copy):
+    weights = copy / "model.safetensors"
+    whole = weights.read_bytes()
+    for size in (0, 7, 100, len(whole) // 2, len(whole) - 1):
+        weights.write_bytes(whole[:size])
+        with pytest.raises(DetectorFormatError, match=r"model\.safetensors: cannot be read"):
+            Detector.load(copy)
+    from safetensors.torch import save_file
+
+    save_file({"model.something": torch.zeros(1)}, weights)
+    with pytest.raises(DetectorFormatError, match=r"does not fit its config\.json: .*Missing key"):
+        Detector.load(copy)
+
+
+def test_loading_through_the_public_name(copy):
+    assert crdkit.Detector.load(str(copy)).config.data.category == "biscuit"

@@ -1,0 +1,205 @@
+"""A run end to end on a tiny synthetic data set: artefacts, determinism, what an interruption leaves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import crdkit
+from crdkit import run as run_module
+from crdkit.config import RunConfig, TrainingConfig
+from crdkit.errors import ConfigError, CrdkitError, DataError
+from crdkit.evaluation import Scorer, calibrate
+from crdkit.model import CRD
+from crdkit.resident import TeacherFeatures, build_dataset, build_views, load_split
+from crdkit.run import evaluate_run, fit, read_metrics
+from crdkit.training import build_optimizers, learning_rate, select_device, train_step
+
+KEYS = [
+    *(f"{level}_{metric}" for level in ("image", "pixel") for metric in ("auroc", "ap", "f1_max")),
+    *(f"aupro_{limit}" for limit in ("0.30", "0.10", "0.05", "0.01")),
+]
+
+
+def without_times(folder):
+    metrics = read_metrics(folder)
+    return {key: value for key, value in metrics.items() if key not in ("seconds", "environment")}
+
+
+def test_run_directory_follows_the_contract(finished, tiny):
+    assert {entry.name for entry in finished.iterdir()} == {
+        "config.yaml", "log.jsonl", "metrics.json", "scores.csv", "report.html", "figures", "detector",
+    }  # fmt: skip
+    assert RunConfig.from_yaml(finished / "config.yaml") == tiny
+    metrics = read_metrics(finished)
+    assert sorted(metrics["aggregate"]) == sorted(KEYS)
+    assert list(metrics["branches"]) == ["rgb", "depth"]
+    assert all(sorted(values) == sorted(KEYS) for values in metrics["branches"].values())
+    assert all(set(values) == {"image_auroc", "aupro_0.30"} for values in metrics["defect_types"].values())
+    assert set(metrics["seconds"]) == {"load", "teacher", "train", "evaluate", "total"}
+    assert metrics["counts"]["train"] == 6
+    assert set(metrics["environment"]) == {"device", "torch", "crdkit", "python"}
+    assert metrics["parameters"]["student"] > 0 < metrics["parameters"]["teacher"]
+    log = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in log] == [1, 2]
+    assert all(math.isfinite(entry["loss"]) and entry["seconds"] > 0 for entry in log)
+    assert (finished / "report.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_scores_csv_agrees_with_the_metrics(finished):
+    with (finished / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:4] == ["image_path", "defect_type", "gt_label", "pred_score"]
+    assert rows[0]["image_path"].startswith("biscuit/test/")
+    labels = [int(row["gt_label"]) for row in rows]
+    assert labels == [int(row["defect_type"] != "good") for row in rows]
+    from sklearn.metrics import roc_auc_score
+
+    expected = roc_auc_score(labels, [float(row["pred_score"]) for row in rows])
+    assert read_metrics(finished)["aggregate"]["image_auroc"] == pytest.approx(expected)
+
+
+def test_two_runs_give_the_same_bytes(finished, tiny, tmp_path):
+    fit(tiny, tmp_path / "again")
+    for name in ("detector/model.safetensors", "scores.csv", "report.html"):
+        if name != "report.html":
+            assert (tmp_path / "again" / name).read_bytes() == (finished / name).read_bytes()
+    assert without_times(tmp_path / "again") == without_times(finished)
+
+
+def test_another_seed_gives_other_weights(finished, tiny, tmp_path):
+    fit(tiny.with_overrides("training.seed=1"), tmp_path / "other")
+    assert (tmp_path / "other/scores.csv").read_bytes() != (finished / "scores.csv").read_bytes()
+
+
+def test_fit_leaves_the_global_random_state_alone(tiny):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    fit(tiny.with_overrides("training.epochs=1"))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_run_directory_alone_repeats_the_run(finished, tmp_path):
+    fit(RunConfig.from_yaml(finished / "config.yaml"), tmp_path / "repeated")
+    assert (tmp_path / "repeated/scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
+
+
+def test_joint_and_separate_optimisers_agree(tiny):
+    results = []
+    for kind in ("per_branch", "joint"):
+        config = tiny.with_overrides(f"training.optimizers={kind}")
+        model = CRD.from_config(config)
+        features = {
+            name: [torch.rand(4, c, s, s, generator=torch.Generator().manual_seed(0)) for c, s in zip(spec.channels, spec.sizes, strict=True)]
+            for name, spec in model.specs.items()
+        }
+        optimizers = build_optimizers(model, config.training)
+        assert len(optimizers) == (2 if kind == "per_branch" else 1)
+        model.train()
+        results.append([train_step(model, features, optimizers, config.training) for _ in range(3)])
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
+
+
+def test_recomputed_features_are_the_kept_ones(tiny):
+    dataset, views = build_dataset(tiny), build_views(tiny)
+    split = load_split(dataset, "train", views=views, device=torch.device("cpu"))
+    model = CRD.from_config(tiny)
+    kept = TeacherFeatures(model, split.inputs, batch_size=4, budget_gib=1)
+    recomputed = TeacherFeatures(model, split.inputs, batch_size=4, budget_gib=0)
+    assert (kept.kept, recomputed.kept, recomputed.gib) == (True, False, 0.0)
+    indices = torch.tensor([5, 0, 3])
+    for name in model.modalities:
+        for one, other in zip(kept.batch(indices)[name], recomputed.batch(indices)[name], strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_calibration_is_the_population_statistics_of_unsmoothed_maps(tiny):
+    dataset, views = build_dataset(tiny), build_views(tiny)
+    split = load_split(dataset, "validation", views=views, device=torch.device("cpu"))
+    model, scorer = CRD.from_config(tiny).eval(), Scorer(tiny)
+    calibrate(model, scorer, split, batch_size=2)
+    with torch.no_grad():
+        raw = scorer.raw_maps(model(split.inputs))
+    for index, name in enumerate(model.modalities):
+        values = raw[name].double().numpy()
+        assert scorer.aggregation.mean[index].item() == pytest.approx(np.mean(values), rel=1e-6)
+        assert scorer.aggregation.std[index].item() == pytest.approx(np.std(values), rel=1e-6)
+        normalised = scorer.aggregation.normalised(raw)[name]
+        assert normalised.mean().item() == pytest.approx(0, abs=1e-4)
+        assert normalised.std().item() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [("exponential", [1.0, 0.95, 0.95**2, 0.95**3]), ("constant", [1.0] * 4), ("cosine", [1.0, 0.853553, 0.5, 0.146447])],
+)
+def test_learning_rate_per_epoch(schedule, expected):
+    config = TrainingConfig(learning_rate=1.0, schedule=schedule, epochs=4)
+    assert [learning_rate(config, epoch) for epoch in range(4)] == pytest.approx(expected, abs=1e-6)
+
+
+def test_bf16_trains_close_to_fp32(tiny, tmp_path):
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        fit(tiny.with_overrides(f"training.precision={precision}"), tmp_path / precision)
+        losses[precision] = json.loads((tmp_path / precision / "log.jsonl").read_text().splitlines()[-1])["loss"]
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+
+
+def test_evaluate_a_finished_run(finished, scans, tmp_path):
+    metrics = evaluate_run(finished, f"data.root={scans}", out=tmp_path / "again")
+    assert metrics["aggregate"] == read_metrics(finished)["aggregate"]
+    assert (tmp_path / "again/scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
+    with pytest.raises(ConfigError, match=r"'training\.epochs=3': a finished run is evaluated on other data only"):
+        evaluate_run(finished, "training.epochs=3")
+    with pytest.raises(DataError, match="category"):
+        evaluate_run(finished, "data.category=biscuits")
+    with pytest.raises(CrdkitError, match="holds no detector"):
+        evaluate_run(tmp_path)
+
+
+def test_an_interrupted_run_leaves_no_detector_and_can_be_started_again(tiny, tmp_path, monkeypatch):
+    def interrupt(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "calibrate", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tiny, tmp_path / "run")
+    assert {entry.name for entry in (tmp_path / "run").iterdir()} == {"config.yaml", "log.jsonl"}
+    fit(tiny, tmp_path / "run")
+    assert (tmp_path / "run/metrics.json").is_file()
+    with pytest.raises(CrdkitError, match=r"run: is not empty \(holds config\.yaml, detector"):
+        fit(tiny, tmp_path / "run")
+
+
+def test_bad_requests_are_refused_before_anything_is_written(tiny, tmp_path):
+    with pytest.raises(ConfigError, match=r"training\.device \(='gpu'\) is not available here"):
+        fit(tiny.with_overrides("training.device=gpu"), tmp_path / "run")
+    with pytest.raises(DataError, match=r"data\.root"):
+        fit(tiny.with_overrides("data.root=null"), tmp_path / "run")
+    with pytest.raises(DataError, match="biscut"):
+        fit(tiny.with_overrides("data.category=biscut"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CrdkitError, match="file: cannot be written"):
+        fit(tiny, tmp_path / "file")
+    assert select_device("auto").type in ("cpu", "cuda")
+
+
+def test_divergence_is_reported(tiny):
+    with pytest.raises(CrdkitError, match=r"the loss is (nan|inf) after epoch \d+: lower training\.learning_rate"):
+        fit(tiny.with_overrides("training.learning_rate=1e30", "training.epochs=20"))
+
+
+def test_public_names():
+    assert set(crdkit.__all__) <= set(dir(crdkit))
+    assert all(getattr(crdkit, name) is not None for name in crdkit.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = crdkit.nothing
