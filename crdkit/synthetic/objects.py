@@ -19,9 +19,9 @@ class ObjectKind:
     rotation: float
     """Largest rotation on the table, radians either way."""
     stain: Field
-    """(3,) linear colour of a stain."""
+    """(3, 1, 1) linear colour of a stain."""
     fade: Field
-    """(3,) linear colour of a faded patch."""
+    """(3, 1, 1) linear colour of a faded patch."""
 
 
 def biscuit(x: Field, y: Field, rng: np.random.Generator) -> Solid:
@@ -41,7 +41,7 @@ def biscuit(x: Field, y: Field, rng: np.random.Generator) -> Solid:
 
     dough = mix(colour("e0ad68"), colour("c98d4b"), 0.5 + 0.5 * lumps + rng.uniform(-0.25, 0.25))
     baked = 0.75 * (1.0 - smoothstep(inside / (11 * MM))) + 0.22 * grain
-    albedo = mix(dough, colour("8f5526"), baked) * (1.0 + 0.13 * crumbs + 0.07 * grain)[..., None]
+    albedo = mix(dough, colour("8f5526"), baked) * (1.0 + 0.13 * crumbs + 0.07 * grain)
     albedo = mix(albedo, colour("7a4a22"), 0.6 * smoothstep((crumbs - 0.62) / 0.15))
     body = Solid(
         x=x,
@@ -104,7 +104,7 @@ def gear(x: Field, y: Field, rng: np.random.Generator) -> Solid:
     uneven = value_noise(x, y, cell=14 * MM, rng=rng)
     height = (8.6 + 4.2 * hub + 2.8 * rim - 0.9 * (1.0 - chamfer) + 0.10 * uneven) * rng.uniform(0.96, 1.04) * MM
 
-    steel = colour("8f959c") * (1.0 + rng.uniform(-0.06, 0.06, 3) * [0.6, 0.2, 0.6] + rng.uniform(-0.1, 0.1))
+    tint = rng.uniform(-0.036, 0.036, (3, 1, 1)) + rng.uniform(-0.1, 0.1)
     sheen = 1.0 + 0.16 * np.cos(2.0 * (angle - rng.uniform(0.0, np.pi))) * (1.0 - 0.4 * hub)
     brightness = sheen * (1.0 + 0.09 * turned + 0.05 * uneven) * (0.80 + 0.25 * np.maximum(hub, rim))
     grime = 0.45 * (smoothstep((hole - 4.0 * MM) / (3.5 * MM)) - 1.0)
@@ -113,7 +113,7 @@ def gear(x: Field, y: Field, rng: np.random.Generator) -> Solid:
         y=y * scale,
         inside=inside,
         height=height,
-        albedo=np.clip(steel * (brightness * (1.0 + grime))[..., None], 0.0, 1.0),
+        albedo=np.clip(colour("8f959c") * (1.0 + tint) * (brightness * (1.0 + grime)), 0.0, 1.0),
         gloss=np.full_like(r, 0.20),
         warmth=0.30 + 0.03 * uneven,
     )
@@ -149,7 +149,7 @@ def capsule(x: Field, y: Field, rng: np.random.Generator) -> Solid:
         albedo = mix(albedo, ink, 0.92 * smoothstep((width - np.abs(x - wobble)) / (0.5 * MM)))
     speckle = value_noise(x, y, cell=1.3 * MM, rng=rng)
     groove = np.exp(-(((x - seam) / (0.7 * MM)) ** 2))
-    albedo = albedo * (1.0 + 0.035 * speckle + 0.04 * uneven - 0.30 * groove)[..., None]
+    albedo = albedo * (1.0 + 0.035 * speckle + 0.04 * uneven - 0.30 * groove)
     return Solid(
         x=x,
         y=y,

@@ -67,7 +67,7 @@ class Scene:
     tilt: tuple[float, float]
     """Slope of the table along X and Y."""
     albedo: Field
-    """(H, W, 3) diffuse reflectance, linear, 0 to 1."""
+    """(3, H, W) diffuse reflectance, linear, 0 to 1."""
     gloss: Field
     """(H, W) strength of the specular lobe, 0 to 1."""
     warmth: Field
@@ -121,12 +121,12 @@ def make_scene(kind: str, *, camera: Camera, key: tuple[int, ...], defect: str |
     intact = OBJECT_KINDS[kind].build(x, y, stream(key, "shape"))
     solid = intact if defect is None else DEFECTS[defect](intact, OBJECT_KINDS[kind], stream(key, "defect"))
     cloth = value_noise(table_x, table_y, cell=1.2 * MM, rng=stream(key, "table"))
-    table = colour("343a43") * (1.0 + 0.10 * cloth)[..., None]
+    table = colour("343a43") * (1.0 + 0.10 * cloth)
     height, albedo, cover = _on_table(solid, table=table, pitch=camera.pitch)
     mask = np.zeros(height.shape, dtype=np.bool_)
     if defect is not None:
         intact_height, intact_albedo, _ = _on_table(intact, table=table, pitch=camera.pitch)
-        mask = (np.abs(height - intact_height) > 0.3 * MM) | (np.abs(albedo - intact_albedo).max(axis=2) > 0.04)
+        mask = (np.abs(height - intact_height) > 0.3 * MM) | (np.abs(albedo - intact_albedo).max(axis=0) > 0.04)
     return Scene(
         camera=camera,
         key=key,

@@ -64,13 +64,17 @@ SIX_LIGHTS: tuple[Lighting, ...] = (
 
 def render_normals(scene: Scene) -> Field:
     """Compute unit normals (right, up, towards the camera) from the noise-free surface, (H, W, 3)."""
+    return np.stack(_normals(scene), axis=-1)
+
+
+def _normals(scene: Scene) -> tuple[Field, Field, Field]:
     depth, focal_length = scene.depth(), scene.camera.focal_length
     ray_x, ray_y = scene.camera.rays()
     down, right = np.gradient(depth * focal_length)
     # The cross product of the two tangents of the point ray * depth, without its common factor.
-    normals = np.stack([right, -down, depth + ray_x * right + ray_y * down], axis=-1)
-    normals /= np.sqrt(np.einsum("hwc,hwc->hw", normals, normals))[..., None]
-    return normals
+    towards = depth + ray_x * right + ray_y * down
+    length = np.sqrt(right**2 + down**2 + towards**2)
+    return right / length, -down / length, towards / length
 
 
 def render_rgb(scene: Scene, lighting: Lighting = LIGHT_TENT, *, name: str = "rgb") -> Colour8:
@@ -81,34 +85,33 @@ def render_rgb(scene: Scene, lighting: Lighting = LIGHT_TENT, *, name: str = "rg
 def render_lights(scene: Scene, lightings: Sequence[Lighting] = SIX_LIGHTS, *, names: Sequence[str]) -> list[Colour8]:
     """Take one colour image, (H, W, 3) uint8, per lighting, all of the same exposure."""
     mood = stream(scene.key, "light")
-    gain, tint = mood.uniform(0.95, 1.05), 1.0 + mood.normal(0.0, 0.012, 3)
-    normals, occlusion = render_normals(scene), _sky_visibility(scene)
+    gain, tint = mood.uniform(0.95, 1.05), 1.0 + mood.normal(0.0, 0.012, (3, 1, 1))
+    normals, occlusion = _normals(scene), _sky_visibility(scene)
     ray_x, ray_y = scene.camera.rays()
     vignette = 1.0 - VIGNETTE * (ray_x**2 + ray_y**2) * scene.camera.distance**2
     images = []
     for lighting, name in zip(lightings, names, strict=True):
         light = _shade(scene, lighting, normals=normals, occlusion=occlusion)
-        linear = light * (gain * tint) * vignette[..., None]
+        linear = light * (gain * tint) * vignette
         encoded = np.clip(linear, 0.0, 1.0) ** (1.0 / 2.2)
-        soft = np.stack([blur(encoded[..., channel], sigma=0.45) for channel in range(3)], axis=-1)
-        noise = stream(scene.key, name).normal(0.0, 2.2, soft.shape)
-        images.append(np.clip(np.rint(soft * 255.0 + noise), 0, 255).astype(np.uint8))
+        noise = stream(scene.key, name).normal(0.0, 2.2, encoded.shape)
+        levels = np.clip(np.rint(blur(encoded, sigma=0.45) * 255.0 + noise), 0, 255).astype(np.uint8)
+        images.append(np.ascontiguousarray(levels.transpose(1, 2, 0)))
     return images
 
 
-def _shade(scene: Scene, lighting: Lighting, *, normals: Field, occlusion: Field) -> Field:
-    """Light that reaches the camera, linear, (H, W, 3): Lambert's law and a broad specular lobe."""
-    up = normals[..., 2]
-    diffuse = lighting.dome * 0.5 * (1.0 + up + BOUNCE * (1.0 - up)) * occlusion
+def _shade(scene: Scene, lighting: Lighting, *, normals: tuple[Field, Field, Field], occlusion: Field) -> Field:
+    """Light that reaches the camera, linear, (3, H, W): Lambert's law and a broad specular lobe."""
+    right, up, front = normals
+    diffuse = lighting.dome * 0.5 * (1.0 + front + BOUNCE * (1.0 - front)) * occlusion
     specular = np.zeros_like(diffuse)
     for spot in lighting.spots:
-        towards = np.array(spot.direction)
-        lit = shadow(scene, towards=towards) if spot.casts_shadow else occlusion
-        facing = np.maximum(normals @ towards, 0.0)
-        diffuse += spot.strength * facing * lit
-        halfway = towards + np.array([0.0, 0.0, 1.0])
-        specular += spot.strength * np.maximum(normals @ (halfway / np.linalg.norm(halfway)), 0.0) ** 24 * lit
-    shaded: Field = scene.albedo * diffuse[..., None] + (scene.gloss * specular)[..., None] * 0.2
+        x, y, z = spot.direction
+        lit = spot.strength * (shadow(scene, towards=spot.direction) if spot.casts_shadow else occlusion)
+        diffuse += lit * np.maximum(x * right + y * up + z * front, 0.0)
+        halfway = (x * right + y * up + (z + 1.0) * front) / (x * x + y * y + (z + 1.0) ** 2) ** 0.5
+        specular += lit * np.maximum(halfway, 0.0) ** 24
+    shaded: Field = scene.albedo * diffuse + 0.2 * scene.gloss * specular
     return shaded
 
 
@@ -122,7 +125,7 @@ def _sky_visibility(scene: Scene) -> Field:
     return visible
 
 
-def shadow(scene: Scene, *, towards: NDArray[np.float64]) -> Field:
+def shadow(scene: Scene, *, towards: tuple[float, float, float]) -> Field:
     """1 where light from ``towards`` (right, up, towards the camera) arrives and 0 in its shadow, (H, W).
 
     Light comes along a row or a column: the larger of the two horizontal parts counts.
@@ -150,8 +153,8 @@ def render_xyz(scene: Scene) -> NDArray[np.float32]:
     noise = 0.07 * MM * smooth / smooth.std() + 0.03 * MM * rng.normal(0.0, 1.0, shape)
     depth = scene.depth() + noise
     chance, edge = rng.random(shape), blur(rng.random(shape), sigma=0.8)
-    steepness = 1.0 - render_normals(scene)[..., 2]
-    lit = shadow(scene, towards=np.array([-0.42, 0.0, 0.9075]))
+    steepness = 1.0 - _normals(scene)[2]
+    lit = shadow(scene, towards=(-0.42, 0.0, 0.9075))
     missing = (lit < 0.5 + 2.0 * (edge - 0.5)) | (chance < 6e-4 + 0.004 * scene.gloss + 0.5 * (steepness > 0.72))
     ray_x, ray_y = scene.camera.rays()
     points = np.stack([ray_x * depth, ray_y * depth, depth], axis=-1)

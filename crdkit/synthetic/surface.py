@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Field: TypeAlias = NDArray[np.float64]
-"""One value per pixel, (H, W), or one colour per pixel, (H, W, 3)."""
+"""One value per pixel, (H, W), or one colour per pixel, (3, H, W): NumPy broadcasts whole planes fastest."""
 
 MM = 1e-3
 """One millimetre in metres."""
@@ -30,7 +30,7 @@ class Solid:
     height: Field
     """(H, W) height above the table, metres; only meaningful where ``inside`` > 0."""
     albedo: Field
-    """(H, W, 3) diffuse reflectance, linear, 0 to 1."""
+    """(3, H, W) diffuse reflectance, linear, 0 to 1."""
     gloss: Field
     """(H, W) strength of the specular lobe, 0 (matte) to 1."""
     warmth: Field
@@ -47,17 +47,19 @@ def stream(key: Sequence[int], name: str) -> np.random.Generator:
 
 
 def colour(hex_code: str) -> Field:
-    """Convert ``"rrggbb"`` (display values) to linear reflectance, (3,).
+    """Convert ``"rrggbb"`` (display values) to linear reflectance, (3, 1, 1).
 
-    >>> colour("ffffff").round(2).tolist()
+    >>> colour("ffffff").ravel().tolist()
     [1.0, 1.0, 1.0]
     """
-    return (np.array(list(bytes.fromhex(hex_code)), dtype=np.float64) / 255.0) ** 2.2
+    display = np.array(list(bytes.fromhex(hex_code)), dtype=np.float64).reshape(3, 1, 1) / 255.0
+    linear: Field = display**2.2
+    return linear
 
 
 def mix(first: Field, second: Field, amount: Field) -> Field:
-    """Blend colours: ``first`` where ``amount`` (H, W) is 0 and ``second`` where it is 1; (H, W, 3)."""
-    blended: Field = first + (second - first) * np.clip(amount, 0.0, 1.0)[..., None]
+    """Blend colours: ``first`` where ``amount`` (H, W) is 0 and ``second`` where it is 1; (3, H, W)."""
+    blended: Field = first + (second - first) * np.clip(amount, 0.0, 1.0)
     return blended
 
 
@@ -87,9 +89,9 @@ def value_noise(x: Field, y: Field, *, cell: float, rng: np.random.Generator, la
 
 
 def blur(field: Field, *, sigma: float) -> Field:
-    """Blur ``field`` (H, W) with a Gaussian of ``sigma`` pixels and periodic borders."""
-    height, width = field.shape
+    """Blur ``field`` (..., H, W) with a Gaussian of ``sigma`` pixels and periodic borders."""
+    height, width = field.shape[-2:]
     decay = -2.0 * (np.pi * sigma) ** 2
     transfer = np.exp(decay * np.fft.fftfreq(height) ** 2)[:, None] * np.exp(decay * np.fft.rfftfreq(width) ** 2)
-    blurred: Field = np.fft.irfft2(np.fft.rfft2(field) * transfer, s=field.shape)
+    blurred: Field = np.fft.irfft2(np.fft.rfft2(field) * transfer, s=(height, width))
     return blurred
