@@ -131,8 +131,10 @@ def markdown(result: dict[str, Any]) -> str:
     hardware = ", ".join(f"{key} {value}" for key, value in result["environment"].items() if value is not None)
     lines += [
         "",
-        f"{len(result['seconds']['baseline'])} rounds, taking turns in one process; the ratio is of medians. "
-        f"Largest difference between the shared metrics: {result['largest_difference']:.1e}.",
+        (
+            f"{len(result['seconds']['baseline'])} rounds, taking turns in one process; the ratio is of medians. "
+            f"Largest difference between the shared metrics: {result['largest_difference']:.1e}."
+        ),
         "",
         f"{hardware}.",
         "",

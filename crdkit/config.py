@@ -7,30 +7,37 @@ import importlib.resources
 from collections.abc import Mapping
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, field_validator, model_serializer, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from crdkit.aggregations import aggregations
-from crdkit.amplifiers import amplifiers
-from crdkit.datasets import datasets
-from crdkit.encoders import encoders
+from crdkit.aggregations import AggregationConfig, aggregations
+from crdkit.amplifiers import AmplifierConfig, amplifiers
+from crdkit.datasets import DatasetConfig, datasets
+from crdkit.encoders import EncoderConfig, encoders
 from crdkit.errors import ConfigError, explain, unknown_name
-from crdkit.filters import filters
+from crdkit.filters import FilterConfig, filters
 from crdkit.graph import CrossmodalGraph, Edge, Topology, topology_pairs
 from crdkit.losses import LossKind
-from crdkit.modalities import modalities
+from crdkit.modalities import ModalityConfig, modalities
 from crdkit.overrides import apply_override
-from crdkit.registry import StrictConfig, component_field
+from crdkit.registry import StrictConfig
 from crdkit.student import Merge, StudentConfig
 
 
 class BranchConfig(StrictConfig):
     """One modality: how raw sensors are viewed (written inline), and the teacher that sees that view."""
 
-    view: component_field(modalities)
-    encoder: component_field(encoders) = Field(default_factory=lambda: encoders.build_config("timm"))
+    view: Annotated[ModalityConfig, modalities]
+    encoder: Annotated[EncoderConfig, encoders] = Field(default_factory=lambda: encoders.build_config("timm"))
 
     @model_validator(mode="before")
     @classmethod
@@ -51,8 +58,8 @@ class EdgeConfig(StrictConfig):
 
     source: str
     target: str
-    filter: component_field(filters) | None = None
-    amplifier: component_field(amplifiers) | None = None
+    filter: Annotated[FilterConfig, filters] | None = None
+    amplifier: Annotated[AmplifierConfig, amplifiers] | None = None
 
     @model_serializer(mode="wrap")
     def _only_what_was_given(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -66,8 +73,8 @@ class GraphConfig(StrictConfig):
     topology: Topology = Field("full", description="none, full, star (hub <-> each), ring (i -> i+1) or edges")
     hub: str | None = Field(None, description="centre of the star; the first modality if null")
     edges: tuple[EdgeConfig, ...] = Field((), description="with topology: edges")
-    filter: component_field(filters) | None = Field(default_factory=lambda: filters.build_config("bottleneck"))
-    amplifier: component_field(amplifiers) | None = Field(
+    filter: Annotated[FilterConfig, filters] | None = Field(default_factory=lambda: filters.build_config("bottleneck"))
+    amplifier: Annotated[AmplifierConfig, amplifiers] | None = Field(
         default_factory=lambda: amplifiers.build_config("inverted_bottleneck")
     )
     merge: Merge = Field("concat", description="how several filters reach the bottleneck")
@@ -138,18 +145,19 @@ class ScoringConfig(StrictConfig):
 class RunConfig(StrictConfig):
     """Everything that decides a run; frozen, and refused if it holds an unknown key.
 
-    >>> run = RunConfig.preset("quick").with_overrides("data.category=bagel", "training.epochs=3")
-    >>> run.data.category, run.training.epochs, list(run.modalities)
-    ('bagel', 3, ['rgb', 'depth'])
+    Examples:
+        >>> run = RunConfig.preset("quick").with_overrides("data.category=bagel", "training.epochs=3")
+        >>> run.data.category, run.training.epochs, list(run.modalities)
+        ('bagel', 3, ['rgb', 'depth'])
     """
 
     plugins: tuple[str, ...] = Field((), description="modules to import first: they register the user's own parts")
-    data: component_field(datasets)
+    data: Annotated[DatasetConfig, datasets]
     modalities: dict[str, BranchConfig] = Field(min_length=1)
     graph: GraphConfig = GraphConfig()
     student: StudentConfig = StudentConfig()
     training: TrainingConfig = TrainingConfig()
-    aggregation: component_field(aggregations) = Field(
+    aggregation: Annotated[AggregationConfig, aggregations] = Field(
         default_factory=lambda: aggregations.build_config("normalised_sum")
     )
     scoring: ScoringConfig = ScoringConfig()
@@ -161,7 +169,9 @@ class RunConfig(StrictConfig):
             try:
                 importlib.import_module(name)
             except ImportError as error:
-                raise ConfigError(f"plugin {name!r} cannot be imported: {error}; is it installed, or on PYTHONPATH?") from error
+                raise ConfigError(
+                    f"plugin {name!r} cannot be imported: {error}; is it installed, or on PYTHONPATH?"
+                ) from error
         return value
 
     @field_validator("modalities", mode="before")

@@ -37,8 +37,9 @@ class DetectorFormatError(CrdkitError):
 def unknown_name(what: str, name: str, known: Iterable[str], *, hint: str = "") -> UnknownNameError:
     """Describe a failed look-up of ``name`` among ``known``, with the nearest match.
 
-    >>> str(unknown_name("encoder", "tim", ["timm", "efficientnet_lite"]))
-    "unknown encoder 'tim' - did you mean 'timm'? known: efficientnet_lite, timm"
+    Examples:
+        >>> str(unknown_name("encoder", "tim", ["timm", "efficientnet_lite"]))
+        "unknown encoder 'tim' - did you mean 'timm'? known: efficientnet_lite, timm"
     """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)

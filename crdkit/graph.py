@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-
 from crdkit.amplifiers import AmplifierConfig, CrossmodalAmplifier, amplifiers
 from crdkit.errors import ConfigError, unknown_name
 from crdkit.filters import CrossmodalFilter, FilterConfig, filters
@@ -61,10 +60,11 @@ class CrossmodalGraph:
 def topology_pairs(topology: Topology, names: Sequence[str], *, hub: str | None = None) -> list[tuple[str, str]]:
     """Return the (source, target) pairs of a named topology.
 
-    >>> topology_pairs("star", ["rgb", "depth", "infrared"])
-    [('rgb', 'depth'), ('depth', 'rgb'), ('rgb', 'infrared'), ('infrared', 'rgb')]
-    >>> topology_pairs("ring", ["rgb", "depth", "infrared"])
-    [('rgb', 'depth'), ('depth', 'infrared'), ('infrared', 'rgb')]
+    Examples:
+        >>> topology_pairs("star", ["rgb", "depth", "infrared"])
+        [('rgb', 'depth'), ('depth', 'rgb'), ('rgb', 'infrared'), ('infrared', 'rgb')]
+        >>> topology_pairs("ring", ["rgb", "depth", "infrared"])
+        [('rgb', 'depth'), ('depth', 'infrared'), ('infrared', 'rgb')]
 
     Raises:
         UnknownNameError: ``hub`` is not among ``names``.
@@ -86,9 +86,7 @@ def topology_pairs(topology: Topology, names: Sequence[str], *, hub: str | None 
 def build_filters(edges: Sequence[Edge], specs: Mapping[str, FeatureSpec]) -> dict[str, CrossmodalFilter]:
     """Build the filter of every edge that has one, by source."""
     return {
-        edge.source: filters.get(edge.filter.name)(
-            edge.filter, source=specs[edge.source], target=specs[edge.target]
-        )
+        edge.source: filters.get(edge.filter.name)(edge.filter, source=specs[edge.source], target=specs[edge.target])
         for edge in edges
         if edge.filter is not None
     }
@@ -103,5 +101,3 @@ def build_amplifiers(edges: Sequence[Edge], specs: Mapping[str, FeatureSpec]) ->
         for edge in edges
         if edge.amplifier is not None
     }
-
-

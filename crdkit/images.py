@@ -100,8 +100,9 @@ def check_array(array: np.ndarray, *, source: object, channels: int | None, dtyp
 def describe(array: np.ndarray) -> str:
     """Return dtype and shape as they are written in messages.
 
-    >>> describe(np.zeros((4, 5, 3), np.uint8))
-    'uint8 (4, 5, 3)'
+    Examples:
+        >>> describe(np.zeros((4, 5, 3), np.uint8))
+        'uint8 (4, 5, 3)'
     """
     return f"{array.dtype} {array.shape}"
 
@@ -133,9 +134,10 @@ def resize_nearest(array: np.ndarray, size: int) -> np.ndarray:
 
     This is torch's ``nearest`` (not ``nearest-exact``): no value is invented between two surfaces.
 
-    >>> resize_nearest(np.arange(20).reshape(4, 5), 2)
-    array([[ 0,  2],
-           [10, 12]])
+    Examples:
+        >>> resize_nearest(np.arange(20).reshape(4, 5), 2)
+        array([[ 0,  2],
+               [10, 12]])
     """
     rows, columns = (np.arange(size) * n // size for n in array.shape[:2])
     return np.asarray(array[rows[:, None], columns])

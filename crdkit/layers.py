@@ -37,10 +37,11 @@ class FeatureSpec:
 def matching_levels(source: FeatureSpec, target: FeatureSpec) -> tuple[int, ...]:
     """Return, for each level of ``target``, the level of ``source`` that is nearest in relative depth.
 
-    >>> three = FeatureSpec(channels=(1, 1, 1), sizes=(64, 32, 16), signed=False)
-    >>> two = FeatureSpec(channels=(1, 1), sizes=(32, 16), signed=False)
-    >>> matching_levels(three, three), matching_levels(two, three), matching_levels(three, two)
-    ((0, 1, 2), (0, 0, 1), (0, 2))
+    Examples:
+        >>> three = FeatureSpec(channels=(1, 1, 1), sizes=(64, 32, 16), signed=False)
+        >>> two = FeatureSpec(channels=(1, 1), sizes=(32, 16), signed=False)
+        >>> matching_levels(three, three), matching_levels(two, three), matching_levels(three, two)
+        ((0, 1, 2), (0, 0, 1), (0, 2))
     """
     last_source, last_target = len(source.sizes) - 1, max(len(target.sizes) - 1, 1)
     return tuple(round(level * last_source / last_target) for level in range(len(target.sizes)))

@@ -19,15 +19,24 @@ class Features(Protocol):
     """What the losses read of a model's output; see `crdkit.model.CRDOutput`."""
 
     @property
-    def teacher(self) -> Mapping[str, Sequence[torch.Tensor]]: ...
+    def teacher(self) -> Mapping[str, Sequence[torch.Tensor]]:
+        """Levels of the frozen teachers, by target."""
+
     @property
-    def filtered(self) -> Mapping[str, Mapping[str, Sequence[torch.Tensor]]]: ...
+    def filtered(self) -> Mapping[str, Mapping[str, Sequence[torch.Tensor]]]:
+        """Levels of the filters, by target and source."""
+
     @property
-    def amplified(self) -> Mapping[str, Mapping[str, Sequence[torch.Tensor]]]: ...
+    def amplified(self) -> Mapping[str, Mapping[str, Sequence[torch.Tensor]]]:
+        """Levels of the amplifiers, by target and source."""
+
     @property
-    def decoder(self) -> Mapping[str, Sequence[torch.Tensor]]: ...
+    def decoder(self) -> Mapping[str, Sequence[torch.Tensor]]:
+        """Levels of the decoders before the merge, by target."""
+
     @property
-    def output(self) -> Mapping[str, Sequence[torch.Tensor]]: ...
+    def output(self) -> Mapping[str, Sequence[torch.Tensor]]:
+        """Levels of the decoders after the merge, by target."""
 
 
 def cosine_loss(
@@ -38,9 +47,10 @@ def cosine_loss(
     ``"flattened"`` takes one cosine per sample over the flattened C*H*W vector, as the published code
     does; ``"per_position"`` one per position over the channels, averaged over positions.
 
-    >>> ones = [torch.ones(2, 3, 4, 4)]
-    >>> round(cosine_loss(ones, [5 * ones[0]]).item(), 6), round(cosine_loss(ones, [-ones[0]]).item(), 6)
-    (0.0, 2.0)
+    Examples:
+        >>> ones = [torch.ones(2, 3, 4, 4)]
+        >>> round(cosine_loss(ones, [5 * ones[0]]).item(), 6), round(cosine_loss(ones, [-ones[0]]).item(), 6)
+        (0.0, 2.0)
     """
     vectors = {"flattened": "b c h w -> b (c h w)", "per_position": "b c h w -> b c (h w)"}[kind]
     total = teacher[0].new_zeros(())

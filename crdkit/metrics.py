@@ -88,11 +88,12 @@ def evaluate(
     Raises:
         CrdkitError: An argument has a wrong shape, length, type or value, such as a NaN in the maps.
 
-    >>> maps = np.array([[[0.1, 0.2], [0.3, 0.1]], [[0.9, 0.1], [0.4, 0.8]]])
-    >>> masks = np.array([[[0, 0], [0, 0]], [[1, 0], [0, 1]]])
-    >>> metrics = evaluate(maps, masks)
-    >>> metrics["image_auroc"], metrics["aupro_0.30"]
-    (1.0, 1.0)
+    Examples:
+        >>> maps = np.array([[[0.1, 0.2], [0.3, 0.1]], [[0.9, 0.1], [0.4, 0.8]]])
+        >>> masks = np.array([[[0, 0], [0, 0]], [[1, 0], [0, 1]]])
+        >>> metrics = evaluate(maps, masks)
+        >>> metrics["image_auroc"], metrics["aupro_0.30"]
+        (1.0, 1.0)
     """
     named_limits = _check_limits(limits)
     maps = _check_maps(maps)
@@ -128,7 +129,7 @@ def label_regions(masks: Array) -> Regions:
     Raises:
         CrdkitError: The masks are not a stack of bool or integer images.
     """
-    from scipy import ndimage  # type: ignore[import-untyped, unused-ignore]
+    from scipy import ndimage
 
     anomalous = _host(_check_masks(masks))
     in_plane = np.zeros((3, 3, 3), dtype=bool)

@@ -79,12 +79,13 @@ class CRD(nn.Module):
         student: size of the students.
         teachers: frozen encoders by modality, one module may serve several; None if only `distill` is needed.
 
-    >>> from crdkit.layers import FeatureSpec
-    >>> spec = FeatureSpec(channels=(4, 8), sizes=(8, 4), signed=True)
-    >>> model = CRD(specs={"rgb": spec}, graph=CrossmodalGraph(modalities=("rgb",)))
-    >>> out = model.distill({"rgb": [torch.rand(2, 4, 8, 8), torch.rand(2, 8, 4, 4)]})
-    >>> [tuple(level.shape) for level in out.output["rgb"]]
-    [(2, 4, 8, 8), (2, 8, 4, 4)]
+    Examples:
+        >>> from crdkit.layers import FeatureSpec
+        >>> spec = FeatureSpec(channels=(4, 8), sizes=(8, 4), signed=True)
+        >>> model = CRD(specs={"rgb": spec}, graph=CrossmodalGraph(modalities=("rgb",)))
+        >>> out = model.distill({"rgb": [torch.rand(2, 4, 8, 8), torch.rand(2, 8, 4, 4)]})
+        >>> [tuple(level.shape) for level in out.output["rgb"]]
+        [(2, 4, 8, 8), (2, 8, 4, 4)]
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -19,7 +19,7 @@ PUBLISHED_SPEC = FeatureSpec(channels=(256, 512, 1024), sizes=(64, 32, 16), sign
 """WideResNet-50-2, layers 1-3, at 256 x 256: the only teacher the published checkpoints were made with."""
 
 # Levels are named a, b, c from fine to coarse in the projectors, but from coarse to fine in the merge weights.
-_PATTERNS = (
+_PATTERNS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"bn\.bn_layer\.(\d)\.downsample\.(.+)", r"student.bottleneck.embedding.\1.shortcut.\2"),
     (r"bn\.bn_layer\.(\d)\.(.+)", r"student.bottleneck.embedding.\1.\2"),
     (r"bn\.conv1\.(.+)", r"student.bottleneck.levels.0.0.\1"),
@@ -31,7 +31,10 @@ _PATTERNS = (
     (r"bn\.conv4\.(.+)", r"student.bottleneck.levels.2.0.\1"),
     (r"bn\.bn4\.(.+)", r"student.bottleneck.levels.2.1.\1"),
     (r"decoder\.w_([abc])", lambda m: f"student.decoder.merge_weights.{'abc'.index(m[1])}"),
-    (r"decoder\.layer(\d)\.(\d)\.upsample\.(.+)", lambda m: f"student.decoder.stages.{int(m[1]) - 1}.{m[2]}.shortcut.{m[3]}"),
+    (
+        r"decoder\.layer(\d)\.(\d)\.upsample\.(.+)",
+        lambda m: f"student.decoder.stages.{int(m[1]) - 1}.{m[2]}.shortcut.{m[3]}",
+    ),
     (r"decoder\.layer(\d)\.(.+)", lambda m: f"student.decoder.stages.{int(m[1]) - 1}.{m[2]}"),
     (r"projector_filter\.conv_([abc])\.(.+)", lambda m: f"filters.SOURCE.levels.{'abc'.index(m[1])}.{m[2]}"),
     (r"projector_amply\.conv_([abc])\.(.+)", lambda m: f"amplifiers.SOURCE.levels.{'abc'.index(m[1])}.{m[2]}"),
@@ -41,8 +44,9 @@ _PATTERNS = (
 def own_name(published: str, *, source: str) -> str | None:
     """Translate a tensor's name in a published checkpoint to its name in a `crdkit.model.Branch`.
 
-    >>> own_name("decoder.w_a", source="depth"), own_name("projector_filter.conv_c.0.weight", source="depth")
-    ('student.decoder.merge_weights.0', 'filters.depth.levels.2.0.weight')
+    Examples:
+        >>> own_name("decoder.w_a", source="depth"), own_name("projector_filter.conv_c.0.weight", source="depth")
+        ('student.decoder.merge_weights.0', 'filters.depth.levels.2.0.weight')
     """
     for pattern, replacement in _PATTERNS:
         match = re.fullmatch(pattern, published)

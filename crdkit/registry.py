@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_validator
+from pydantic_core import CoreSchema, core_schema
 
 from crdkit.errors import ConfigError, DuplicateNameError, explain, unknown_name
 
@@ -47,9 +48,18 @@ class Registry(Generic[T]):
     A module of ``package`` that cannot be imported because an optional dependency is missing is
     remembered, and never hides the entries of the others.
 
-    >>> from crdkit.filters import filters
-    >>> filters.get("bottleneck").__name__
-    'BottleneckProjection'
+    In an annotation (``Annotated[FilterConfig, filters]``) it makes a config's field take the options of any entry,
+    and validates them by that entry's own ``Config``.
+
+    Examples:
+        >>> from typing import Annotated
+        >>> from crdkit.filters import FilterConfig, filters
+        >>> filters.get("bottleneck").__name__
+        'BottleneckProjection'
+        >>> class Options(StrictConfig):
+        ...     filter: Annotated[FilterConfig, filters]
+        >>> Options.model_validate({"filter": "bottleneck"}).filter
+        BottleneckConfig(name='bottleneck', size=8)
     """
 
     def __init__(self, kind: str, *, package: str) -> None:
@@ -101,8 +111,10 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in self.names()
 
-    def build_config(self, value: Any) -> ComponentConfig:
+    def build_config(self, value: Any) -> Any:
         """Turn ``{"name": ..., option: ...}``, or a bare name, into the named part's own ``Config``.
+
+        Its type depends on the name, so the signature cannot tell; a field's annotation does.
 
         Raises:
             ConfigError: ``value`` has no name, is neither a mapping nor a name, or an option is refused.
@@ -130,8 +142,9 @@ class Registry(Generic[T]):
             except ImportError as error:
                 self._unavailable[module.name] = str(error)
 
-
-def component_field(registry: Registry[Any]) -> Any:
-    """Return the pydantic annotation of a field that holds the ``Config`` of any entry of ``registry``."""
-
-    return Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(registry.build_config)]
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        # written with all options of the entry's own Config, not with those alone that ``source`` declares
+        written = core_schema.wrap_serializer_function_ser_schema(
+            lambda config, write: write(config), schema=core_schema.any_schema()
+        )
+        return core_schema.no_info_before_validator_function(self.build_config, handler(source), serialization=written)

@@ -93,9 +93,7 @@ class TeacherFeatures:
         budget_gib: what the features may take; above it they are recomputed for every batch.
     """
 
-    def __init__(
-        self, model: CRD, inputs: Mapping[str, torch.Tensor], *, batch_size: int, budget_gib: float
-    ) -> None:
+    def __init__(self, model: CRD, inputs: Mapping[str, torch.Tensor], *, batch_size: int, budget_gib: float) -> None:
         self._model = model
         self._inputs = inputs
         count = len(next(iter(inputs.values())))

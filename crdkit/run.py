@@ -101,7 +101,9 @@ def evaluate_run(folder: Path | str, *overrides: str, out: Path | str | None = N
     """
     for override in overrides:
         if not override.startswith("data."):
-            raise ConfigError(f"override {override!r}: a finished run is evaluated on other data only, with data.* keys")
+            raise ConfigError(
+                f"override {override!r}: a finished run is evaluated on other data only, with data.* keys"
+            )
     detector = Detector.load(Path(folder) / "detector")
     config = detector.config.with_overrides(*overrides)
     dataset = build_dataset(config)
@@ -239,7 +241,10 @@ def _metrics(
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         **measured,
-        "seconds": {**{key: round(value, 3) for key, value in seconds.items()}, "total": round(sum(seconds.values()), 3)},
+        "seconds": {
+            **{key: round(value, 3) for key, value in seconds.items()},
+            "total": round(sum(seconds.values()), 3),
+        },
         "counts": dict(counts),
         "environment": {
             "device": f"{device.type} ({name}, {torch.get_num_threads()} threads)",
@@ -264,5 +269,3 @@ class _Clock:
             yield
         finally:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
-
-

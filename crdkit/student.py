@@ -35,7 +35,9 @@ class StudentConfig(StrictConfig):
         """
         depths = self.depths if self.depths is not None else tuple((3, 4, 6)[min(i, 2)] for i in range(levels))
         if len(depths) != levels or min(depths) < 1:
-            raise ConfigError(f"student.depths (={list(depths)}) needs one entry >= 1 per level of the teacher ({levels})")
+            raise ConfigError(
+                f"student.depths (={list(depths)}) needs one entry >= 1 per level of the teacher ({levels})"
+            )
         return depths
 
 
@@ -52,9 +54,7 @@ class OneClassBottleneck(nn.Module):
         self.merge = merge
         self.size = spec.sizes[-1]
         inputs = 1 + (min(filters, 1) if merge == "mean" else filters)
-        self.levels = nn.ModuleList(
-            _reduction(spec, level, inputs=inputs) for level in range(len(spec.channels))
-        )
+        self.levels = nn.ModuleList(_reduction(spec, level, inputs=inputs) for level in range(len(spec.channels)))
         fused = spec.channels[-1] * len(spec.channels)
         embedded = 2 * spec.channels[-1]
         width = max(spec.channels[-1], config.min_width)
@@ -124,9 +124,7 @@ class ReverseDecoder(nn.Module):
             nn.Parameter(torch.ones(amplifiers + 1)) for _ in (spec.channels if amplifiers else ())
         )
 
-    def forward(
-        self, embedding: torch.Tensor, amplified: Sequence[Sequence[torch.Tensor]]
-    ) -> tuple[Levels, Levels]:
+    def forward(self, embedding: torch.Tensor, amplified: Sequence[Sequence[torch.Tensor]]) -> tuple[Levels, Levels]:
         """Return the levels before and after the merge with K amplifiers' levels, both fine to coarse."""
         decoded: Levels = []
         merged: Levels = []

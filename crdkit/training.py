@@ -42,7 +42,7 @@ def uses_bf16(config: TrainingConfig, device: torch.device) -> bool:
     if config.precision != "auto":
         return config.precision == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # without the instructions a CPU emulates bfloat16 at a fraction of the speed of float32
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
@@ -50,8 +50,9 @@ def uses_bf16(config: TrainingConfig, device: torch.device) -> bool:
 def learning_rate(config: TrainingConfig, epoch: int) -> float:
     """Return the learning rate of ``epoch``, counted from 0.
 
-    >>> learning_rate(TrainingConfig(learning_rate=1.0, schedule="cosine", epochs=10), 5)
-    0.5
+    Examples:
+        >>> learning_rate(TrainingConfig(learning_rate=1.0, schedule="cosine", epochs=10), 5)
+        0.5
     """
     factor = {
         "exponential": config.gamma**epoch,
@@ -94,7 +95,8 @@ def train(
         log = _epoch_log(model, means, epoch=epoch + 1, rate=rate, seconds=time.perf_counter() - start)
         if not math.isfinite(log["loss"]):
             raise CrdkitError(
-                f"the loss is {log['loss']} after epoch {epoch + 1}: lower training.learning_rate (={config.learning_rate:g})"
+                f"the loss is {log['loss']} after epoch {epoch + 1}: "
+                f"lower training.learning_rate (={config.learning_rate:g})"
             )
         on_epoch(log)
     model.eval()
@@ -138,7 +140,7 @@ def train_step(
             kind=config.loss,
         )
         terms = torch.stack([losses[term] for term in TERMS])
-        terms.sum().backward()  # type: ignore[no-untyped-call]
+        terms.sum().backward()
         rows.append(terms.detach())
     for optimizer in optimizers:
         optimizer.step()
@@ -146,8 +148,6 @@ def train_step(
 
 
 def _epoch_log(model: CRD, means: list[list[float]], *, epoch: int, rate: float, seconds: float) -> EpochLog:
-    losses = {
-        name: dict(zip(TERMS, row, strict=True)) for name, row in zip(model.modalities, means, strict=True)
-    }
+    losses = {name: dict(zip(TERMS, row, strict=True)) for name, row in zip(model.modalities, means, strict=True)}
     total = sum(sum(terms.values()) for terms in losses.values())
     return {"epoch": epoch, "loss": total, "losses": losses, "learning_rate": rate, "seconds": round(seconds, 4)}

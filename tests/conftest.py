@@ -39,9 +39,7 @@ def scans(tmp_path_factory):
     """A tiny synthetic data set in the MVTec 3D-AD layout."""
     set_quiet(True)
     folder = tmp_path_factory.mktemp("scans") / "data"
-    return write_mvtec3d(
-        folder, categories=["biscuit"], train=6, validation=3, test_good=3, test_per_defect=2, size=64
-    )
+    return write_mvtec3d(folder, categories=["biscuit"], train=6, validation=3, test_good=3, test_per_defect=2, size=64)
 
 
 @pytest.fixture(scope="session")

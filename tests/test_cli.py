@@ -56,7 +56,8 @@ def test_train_then_evaluate(capsys, scans, tmp_path):
 def test_list(capsys):
     code, out, _ = run(capsys, "list")
     assert code == 0
-    for name in ("mvtec3d", "depth", "efficientnet_lite0", "bottleneck", "inverted_bottleneck", "normalised_sum", "quick"):
+    parts = ("mvtec3d", "depth", "efficientnet_lite0", "bottleneck", "inverted_bottleneck", "normalised_sum", "quick")
+    for name in parts:
         assert name in out
     assert "filters" not in run(capsys, "list", "presets")[1]
     assert "did you mean 'encoders'" in fails(capsys, "list", "encoder")
@@ -92,7 +93,9 @@ def test_damaged_files_are_named_or_skipped(capsys, scans, tmp_path):
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a user whom permissions stop")
 def test_no_write_permission(capsys, scans, tmp_path):
     tmp_path.chmod(0o500)
-    assert "cannot be written" in fails(capsys, "train", "quick", f"data.root={scans}", *TINY, "--out", tmp_path / "run")
+    assert "cannot be written" in fails(
+        capsys, "train", "quick", f"data.root={scans}", *TINY, "--out", tmp_path / "run"
+    )
 
 
 def test_no_write_permission_as_the_system_reports_it(capsys, scans, tmp_path, monkeypatch):
@@ -117,8 +120,9 @@ def test_an_internal_error_is_told_apart(capsys, monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_ctrl_c_in_training(scans, tmp_path):
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "crdkit.cli", "train", "quick", f"data.root={scans}", *TINY, "training.epochs=100000"]
-    process = subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.PIPE, text=True)
+    overrides = [f"data.root={scans}", *TINY, "training.epochs=100000"]
+    command = [sys.executable, "-m", "crdkit.cli", "train", "quick", *overrides, "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     log = out / "log.jsonl"
     deadline = time.monotonic() + 120
     while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline and process.poll() is None:

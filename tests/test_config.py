@@ -108,7 +108,10 @@ def test_an_edge_takes_the_graphs_part_unless_it_names_its_own_or_null(quick):
     [
         ([{"source": "rgb", "target": "rgb"}], "starts where it ends"),
         ([{"source": "rgb", "target": "depth"}] * 2, "is given twice"),
-        ([{"source": "rgb", "target": "detph"}], "unknown modality in edge 'rgb -> detph': 'detph' - did you mean 'depth'"),
+        (
+            [{"source": "rgb", "target": "detph"}],
+            "unknown modality in edge 'rgb -> detph': 'detph' - did you mean 'depth'",
+        ),
         ([{"source": "rgb", "target": "depth", "filter": None, "amplifier": None}], "has neither filter nor amplifier"),
     ],
 )
@@ -121,7 +124,7 @@ def test_bad_edges(quick, edges, message):
 def test_files(tmp_path, quick):
     with pytest.raises(UnknownNameError, match="unknown preset 'quik' - did you mean 'quick'"):
         load_config("quik")
-    with pytest.raises(ConfigError, match="missing.yaml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"missing\.yaml: cannot be read"):
         load_config(str(tmp_path / "missing.yaml"))
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(ConfigError, match="expected a mapping of config keys, got list"):

@@ -41,7 +41,9 @@ def test_result_has_the_inputs_size(detector, samples):
 
 def test_missing_or_unfit_sensors(detector, samples):
     assert detector.sensors == ("rgb", "xyz")
-    with pytest.raises(DataError, match=r"sensor 'xyz' is missing: this detector needs \['rgb', 'xyz'\], got \['rgb'\]"):
+    with pytest.raises(
+        DataError, match=r"sensor 'xyz' is missing: this detector needs \['rgb', 'xyz'\], got \['rgb'\]"
+    ):
         detector.predict({"rgb": samples[0].sensors["rgb"]})
     with pytest.raises(DataError, match="rgb"):
         detector.predict({**samples[0].sensors, "rgb": np.zeros((64, 64), np.uint8)})
@@ -85,7 +87,9 @@ def test_unknown_formats_are_refused(copy, tmp_path):
     with pytest.raises(DetectorFormatError, match=r"did you mean .*detector\?"):
         Detector.load(tmp_path)
     edit(copy, format_version=FORMAT_VERSION + 1, crdkit="9.9")
-    with pytest.raises(DetectorFormatError, match=rf"version {FORMAT_VERSION + 1} is unknown to crdkit .*crdkit '9\.9'"):
+    with pytest.raises(
+        DetectorFormatError, match=rf"version {FORMAT_VERSION + 1} is unknown to crdkit .*crdkit '9\.9'"
+    ):
         Detector.load(copy)
     edit(copy, format="something")
     with pytest.raises(DetectorFormatError, match="is not a detector's config"):

@@ -71,12 +71,14 @@ def test_equal_options_share_one_teacher():
 
 def fixed_input():
     ramp = np.linspace(0, 1, 96, dtype=np.float32)
-    return torch.from_numpy(np.stack([np.add.outer(ramp, ramp) / 2, np.outer(ramp, ramp), np.outer(ramp, 1 - ramp)]))[None]
+    channels = [np.add.outer(ramp, ramp) / 2, np.outer(ramp, ramp), np.outer(ramp, 1 - ramp)]
+    return torch.from_numpy(np.stack(channels))[None]
 
 
 def test_lite0_features_are_those_recorded():
     recorded = json.loads((DATA / "efficientnet_lite0_features.json").read_text())
-    for level, expected in zip(EfficientNetLite0(EfficientNetLite0Config())(fixed_input()), recorded["levels"], strict=True):
+    levels = EfficientNetLite0(EfficientNetLite0Config())(fixed_input())
+    for level, expected in zip(levels, recorded["levels"], strict=True):
         assert list(level.shape) == expected["shape"]
         assert level.mean().item() == pytest.approx(expected["mean"], abs=1e-4)
         assert level.norm().item() == pytest.approx(expected["norm"], rel=1e-4)
@@ -126,7 +128,9 @@ def test_without_a_network_the_offline_choices_are_named(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
-    with pytest.raises(ConfigError, match=r"could not be downloaded .*encoder\.weights=FILE.*efficientnet_lite0.*pretrained=false"):
+    with pytest.raises(
+        ConfigError, match=r"could not be downloaded .*encoder\.weights=FILE.*efficientnet_lite0.*pretrained=false"
+    ):
         TimmEncoder(TimmConfig(model="test_resnet.r160_in1k"))
 
 

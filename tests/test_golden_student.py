@@ -152,7 +152,9 @@ def test_training_trajectory(model, features, target):
         branch.load_state_dict(initial)
         branch.zero_grad(set_to_none=True)
         branch.eval()
-    for total, stored, tolerance in zip(totals, values[f"train/{target}/loss_per_step"], (1e-4, 1e-3, 5e-3), strict=True):
+    for total, stored, tolerance in zip(
+        totals, values[f"train/{target}/loss_per_step"], (1e-4, 1e-3, 5e-3), strict=True
+    ):
         assert total == pytest.approx(float(stored), rel=tolerance)
 
 

@@ -191,6 +191,13 @@ def test_large_flat_objects_are_not_taken_for_the_table(box: tuple[int, int, int
     assert (foreground(xyz, closing=0) != solid).mean() < 0.001
 
 
+@pytest.mark.parametrize(("top", "slopes"), [(43, (0.0, 0.0)), (41, (0.0, -0.2)), (42, (-0.1, 0.1))])
+def test_a_plane_from_table_to_top_loses_after_least_squares_too(top: int, slopes: tuple[float, float]) -> None:
+    # thin, over half of the border: most of the border is near a plane that few points are behind before the refit
+    xyz, solid = scene(box=(top, 96, 0, 120), slopes=slopes, thickness=0.013, distance=1.1)
+    assert (foreground(xyz, closing=0) != solid).mean() < 0.001
+
+
 def test_stray_points_behind_the_table_do_not_pull_the_plane() -> None:
     xyz, solid = scene(slopes=(0.2, 0.1))
     stray = np.random.default_rng(3).random(solid.shape) < 0.1
@@ -213,6 +220,27 @@ def test_robust_plane_has_its_normal_and_offset_in_metres() -> None:
     sign = np.sign(normal[2])
     np.testing.assert_allclose(normal * sign, expected, atol=1e-6)
     assert offset * sign == pytest.approx(0.7 / np.hypot(0.3, 1), abs=1e-6)
+
+
+@pytest.mark.parametrize("turned", [(1, 1, 1), (1, -1, -1)])  # cameras that look along Z, and against it
+def test_the_table_behind_the_object_wins_whichever_way_z_points(turned: tuple[int, int, int]) -> None:
+    xyz, solid = scene(box=(0, 50, 0, 120), slopes=(0.1, -0.2))  # the object holds most of the border
+    assert (foreground(xyz * np.float32(turned), closing=0) != solid).mean() < 0.001
+
+
+def test_a_scan_in_which_every_plane_has_points_behind_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crdkit.background._MOST_BEHIND", (0.0,))
+    with pytest.raises(DataError, match="has too many measured points behind it; leave the sample out"):
+        foreground(scene()[0])
+
+
+def test_a_border_without_a_plane_gives_way_to_the_whole_scan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crdkit.background._MOST_BEHIND", (0.001,))
+    xyz, _ = scene(noise=0.0, thickness=0.0)
+    rim = np.ones(xyz.shape[:2], bool)
+    rim[4:-4, 4:-4] = False
+    xyz[rim, 2] -= np.random.default_rng(0).uniform(0.05, 0.3, rim.sum()).astype(np.float32)
+    np.testing.assert_array_equal(foreground(xyz, closing=0), rim)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

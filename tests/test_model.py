@@ -54,7 +54,7 @@ def shapes(levels):
     return [tuple(level.shape) for level in levels]
 
 
-@pytest.mark.parametrize("names", list(itertools.permutations(SPECS, 2)) + [("cnn", "plain", "odd")])
+@pytest.mark.parametrize("names", [*itertools.permutations(SPECS, 2), ("cnn", "plain", "odd")])
 @pytest.mark.parametrize("merge", ["concat", "mean"])
 def test_every_output_has_the_shapes_of_its_target(names, merge):
     specs = {name: SPECS[name] for name in names}
@@ -75,7 +75,7 @@ def test_all_trained_parameters_get_gradients(filter_, amplifier):
     topology = "none" if filter_ is amplifier is None else "full"
     model = build(specs, topology, filter_=filter_, amplifier=amplifier)
     losses = crd_losses(model.distill(random_features(specs)))
-    assert {name: list(terms) for name, terms in losses.items()} == dict.fromkeys(specs, list(TERMS))
+    assert {name: list(terms) for name, terms in losses.items()} == {name: list(TERMS) for name in specs}
     for terms in losses.values():
         assert (terms["filter"] == 0) == (filter_ is None)
         assert (terms["amplifier"] == 0) == (terms["output"] == 0) == (amplifier is None)
@@ -134,7 +134,8 @@ def test_bottleneck_compresses_to_size_and_restores(size):
 def test_bottleneck_takes_divisors_that_are_no_power_of_two():
     spec = FeatureSpec(channels=(4,), sizes=(30,), signed=False)
     part = BottleneckProjection(BottleneckConfig(size=5), source=spec, target=spec)
-    assert [layer.kernel_size for layer in part.levels[0] if hasattr(layer, "kernel_size")] == [(2, 2), (3, 3), (3, 3), (2, 2)]
+    kernels = [layer.kernel_size for layer in part.levels[0] if hasattr(layer, "kernel_size")]
+    assert kernels == [(2, 2), (3, 3), (3, 3), (2, 2)]
     assert shapes(part([torch.randn(1, 4, 30, 30)])) == [(1, 4, 30, 30)]
 
 
@@ -157,7 +158,9 @@ def test_clear_errors():
         FeatureSpec(channels=(1, 2), sizes=(4, 8), signed=False)
     with pytest.raises(ConfigError, match="one size per level"):
         FeatureSpec(channels=(1, 2), sizes=(4,), signed=False)
-    with pytest.raises(ConfigError, match=r"student\.depths \(=\[1\]\) needs one entry >= 1 per level of the teacher \(3\)"):
+    with pytest.raises(
+        ConfigError, match=r"student\.depths \(=\[1\]\) needs one entry >= 1 per level of the teacher \(3\)"
+    ):
         build({"a": CNN}, depths=(1,))
     with pytest.raises(ConfigError, match=r"specs are of \['b'\], but the graph joins \['a'\]"):
         CRD(specs={"b": CNN}, graph=CrossmodalGraph(modalities=("a",)))

@@ -20,7 +20,9 @@ def part(module="somewhere", name="Part"):
 
 
 def test_unknown_name_gives_nearest_match_and_list():
-    with pytest.raises(UnknownNameError, match=r"unknown aggregation 'normalized_sum' - did you mean 'normalised_sum'\?.*known: "):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown aggregation 'normalized_sum' - did you mean 'normalised_sum'\?.*known: "
+    ):
         aggregations.get("normalized_sum")
 
 

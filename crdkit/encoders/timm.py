@@ -71,13 +71,13 @@ def _create(config: TimmConfig, *, pretrained: bool) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         try:
-            return timm.create_model(
-                config.model, features_only=True, out_indices=config.layers, pretrained=pretrained
-            )
+            return timm.create_model(config.model, features_only=True, out_indices=config.layers, pretrained=pretrained)
         except (AssertionError, IndexError, ValueError) as error:
             if isinstance(error, ValueError) and pretrained:
                 raise _no_download(config.model, error) from error
-            raise ConfigError(f"encoder.layers (={list(config.layers)}) do not fit {config.model!r}: {error}") from error
+            raise ConfigError(
+                f"encoder.layers (={list(config.layers)}) do not fit {config.model!r}: {error}"
+            ) from error
         except (OSError, RuntimeError) as error:
             if not pretrained:
                 raise

@@ -97,8 +97,9 @@ def _nearest_multiple(size: int, divisor: int) -> int:
 def _prime_factors(number: int) -> list[int]:
     """Return the prime factors, smallest first.
 
-    >>> _prime_factors(8), _prime_factors(10), _prime_factors(1)
-    ([2, 2, 2], [2, 5], [])
+    Examples:
+        >>> _prime_factors(8), _prime_factors(10), _prime_factors(1)
+        ([2, 2, 2], [2, 5], [])
     """
     factors, divisor = [], 2
     while number > 1:

@@ -1,0 +1,1 @@
+"""One YAML file per preset; its opening comment is its summary."""

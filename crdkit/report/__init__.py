@@ -224,8 +224,9 @@ def _number(value: Any) -> float:
 def percent(value: float | None) -> str:
     """A fraction as percent with one decimal, an en dash where there is none.
 
-    >>> percent(0.9876), percent(None) == MISSING
-    ('98.8', True)
+    Examples:
+        >>> percent(0.9876), percent(None) == MISSING
+        ('98.8', True)
     """
     return f"{100 * value:.1f}" if value is not None and math.isfinite(value) else MISSING
 

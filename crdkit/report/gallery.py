@@ -48,8 +48,9 @@ class Scale:
 def mistakes(labels: np.ndarray | None, scores: np.ndarray) -> np.ndarray:
     """Share of the other class that a sample is ranked on the wrong side of, ties counting half.
 
-    >>> mistakes(np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.5, 0.9]))
-    array([0. , 0.5, 0.5, 0. ])
+    Examples:
+        >>> mistakes(np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.5, 0.9]))
+        array([0. , 0.5, 0.5, 0. ])
     """
     wrong = np.zeros(len(scores))
     for own, sign in ((0, 1), (1, -1)):

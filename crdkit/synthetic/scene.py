@@ -98,12 +98,13 @@ def make_scene(kind: str, *, camera: Camera, key: tuple[int, ...], defect: str |
     Raises:
         UnknownNameError: ``kind`` or ``defect`` is none of the known ones.
 
-    >>> camera = scanner_camera(64)
-    >>> key = sample_key(0, "gear", "test", "dent", 0)
-    >>> bool(make_scene("gear", camera=camera, key=key, defect="dent").mask.any())
-    True
-    >>> bool(make_scene("gear", camera=camera, key=key).mask.any())
-    False
+    Examples:
+        >>> camera = scanner_camera(64)
+        >>> key = sample_key(0, "gear", "test", "dent", 0)
+        >>> bool(make_scene("gear", camera=camera, key=key, defect="dent").mask.any())
+        True
+        >>> bool(make_scene("gear", camera=camera, key=key).mask.any())
+        False
     """
     if kind not in OBJECT_KINDS:
         raise unknown_name("synthetic category", kind, OBJECT_KINDS)

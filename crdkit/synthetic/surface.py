@@ -40,8 +40,9 @@ class Solid:
 def stream(key: Sequence[int], name: str) -> np.random.Generator:
     """Open the random stream ``name`` of the sample ``key``; no other stream shifts it.
 
-    >>> stream((0, 1), "rgb").integers(1000) == stream((0, 1), "rgb").integers(1000)
-    np.True_
+    Examples:
+        >>> stream((0, 1), "rgb").integers(1000) == stream((0, 1), "rgb").integers(1000)
+        np.True_
     """
     return np.random.default_rng([*key, zlib.crc32(name.encode())])
 
