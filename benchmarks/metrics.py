@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -14,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy
-import sklearn
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks import baseline_metrics
+from benchmarks.machine import environment
 from crdkit.metrics import LIMITS, evaluate
 
 RESULTS = Path(__file__).parent / "results"
@@ -86,26 +82,6 @@ def measure(images: int, size: int, rounds: int) -> dict[str, Any]:
         times["evaluate, maps on the GPU"] = [seconds(lambda: evaluate(on_gpu, masks)) for _ in range(rounds)]
         medians["evaluate, maps on the GPU"] = statistics.median(times["evaluate, maps on the GPU"])
     return result
-
-
-def environment() -> dict[str, Any]:
-    """Say what it ran on."""
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "load average": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "scikit-learn": sklearn.__version__,
-        "torch": torch.__version__,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }
 
 
 def markdown(result: dict[str, Any]) -> str:

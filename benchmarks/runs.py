@@ -9,16 +9,14 @@ A variant is ``label:overrides separated by spaces``. Finished runs in OUT are r
 from __future__ import annotations
 
 import argparse
-import platform
-from datetime import date
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
-
 import crdkit
-from crdkit.config import load_config
+from benchmarks.machine import environment
+from crdkit.config import RunConfig, load_config
 from crdkit.run import read_metrics
 
 COLUMNS = {
@@ -41,8 +39,34 @@ def numbers(metrics: list[dict[str, Any]]) -> list[str]:
     return [*values, *(f"{mean(entry['seconds'][phase] for entry in metrics):.0f}" for phase in ("train", "total"))]
 
 
+def tabulate(
+    base: RunConfig,
+    *,
+    variants: Mapping[str, Sequence[str]],
+    categories: Sequence[str],
+    seeds: Sequence[int],
+    out: Path,
+) -> str:
+    """Run whatever is not finished yet below ``out``, and return the Markdown table and a line on where it ran."""
+    lines = [row(["detector", "category", "seed", *COLUMNS, "training s", "total s"])]
+    lines.append("|---|---|---" + "|--:" * (len(COLUMNS) + 2) + "|")
+    for label, options in variants.items():
+        finished: list[dict[str, Any]] = []
+        for category in categories:
+            for seed in seeds:
+                folder = out / label.replace(" ", "_") / category / f"seed{seed}"
+                if not (folder / "metrics.json").exists():
+                    choice = (f"data.category={category}", f"training.seed={seed}", *options)
+                    crdkit.fit(base.with_overrides(*choice), folder)
+                finished.append(read_metrics(folder))
+                lines.append(row([label, category, str(seed), *numbers(finished[-1:])]))
+        lines.append(row([f"**{label}**", "mean", "", *numbers(finished)]))
+    where = ", ".join(f"{key} {value}" for key, value in environment().items() if value is not None)
+    return "\n".join([*lines, "", where])
+
+
 def main() -> None:
-    """Run whatever is not finished yet, and print the table."""
+    """Read the command line, run, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("preset")
     parser.add_argument("overrides", nargs="*")
@@ -51,25 +75,15 @@ def main() -> None:
     parser.add_argument("--variant", action="append", default=[], help="label:overrides")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    base = load_config(arguments.preset).with_overrides(*arguments.overrides)
-    lines = [row(["detector", "category", "seed", *COLUMNS, "training s", "total s"])]
-    lines.append("|---|---|---" + "|--:" * (len(COLUMNS) + 2) + "|")
-    for variant in arguments.variant or [f"{arguments.preset}:"]:
-        label, _, options = variant.partition(":")
-        finished: list[dict[str, Any]] = []
-        for category in arguments.categories:
-            for seed in arguments.seeds:
-                folder = arguments.out / label.replace(" ", "_") / category / f"seed{seed}"
-                if not (folder / "metrics.json").exists():
-                    choice = (f"data.category={category}", f"training.seed={seed}", *options.split())
-                    crdkit.fit(base.with_overrides(*choice), folder)
-                finished.append(read_metrics(folder))
-                lines.append(row([label, category, str(seed), *numbers(finished[-1:])]))
-        lines.append(row([f"**{label}**", "mean", "", *numbers(finished)]))
-    print("\n".join(lines))
+    labelled = [variant.partition(":") for variant in arguments.variant or [f"{arguments.preset}:"]]
     print(
-        f"\n{date.today()}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"crdkit {crdkit.__version__}, Python {platform.python_version()}; command: python -m benchmarks.runs ..."
+        tabulate(
+            load_config(arguments.preset).with_overrides(*arguments.overrides),
+            variants={label: options.split() for label, _, options in labelled},
+            categories=arguments.categories,
+            seeds=arguments.seeds,
+            out=arguments.out,
+        )
     )
 
 

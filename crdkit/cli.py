@@ -123,6 +123,8 @@ def _run(arguments: list[str] | None) -> int:
         return _fail(str(error), code=2)
     except KeyboardInterrupt:
         return _interrupted()
+    except OSError as error:  # a full disk, a folder taken away: the system's word is the clearest
+        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", code=2)
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")):
             return _usage_error(error)

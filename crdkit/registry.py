@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Generic, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_validator
 from pydantic_core import CoreSchema, core_schema
 
 from crdkit.errors import ConfigError, DuplicateNameError, explain, unknown_name
@@ -25,6 +26,10 @@ class StrictConfig(BaseModel):
             if key not in cls.model_fields:
                 raise unknown_name("key", str(key), cls.model_fields)
         return value
+
+
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+"""A path that means the same from any working directory, so that a written configuration can be moved."""
 
 
 class ComponentConfig(StrictConfig):

@@ -90,7 +90,7 @@ def evaluate_run(folder: Path | str, *overrides: str, out: Path | str | None = N
     """Return the metrics of a finished run's detector on the test split of a dataset.
 
     Args:
-        folder: a run directory.
+        folder: a run or a detector directory.
         overrides: ``data.*`` keys that differ from the run's, e.g. ``data.root=...``.
         out: new or empty folder for metrics.json, scores.csv, config.yaml and report.html.
 
@@ -104,7 +104,8 @@ def evaluate_run(folder: Path | str, *overrides: str, out: Path | str | None = N
             raise ConfigError(
                 f"override {override!r}: a finished run is evaluated on other data only, with data.* keys"
             )
-    detector = Detector.load(Path(folder) / "detector")
+    nested = Path(folder) / "detector"
+    detector = Detector.load(nested if nested.exists() else folder)
     config = detector.config.with_overrides(*overrides)
     dataset = build_dataset(config)
     dataset.records("test")

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from crdkit.registry import Component, ComponentConfig, Registry
+from crdkit.registry import AbsolutePath, Component, ComponentConfig, Registry
 
 Split = Literal["train", "validation", "test"]
 Sensors = Mapping[str, np.ndarray]
@@ -21,7 +21,7 @@ Sensors = Mapping[str, np.ndarray]
 class DatasetConfig(ComponentConfig):
     """Options every dataset has; an adapter adds its own in a subclass."""
 
-    root: Path | None = Field(None, description="folder that holds the category folders")
+    root: AbsolutePath | None = Field(None, description="folder that holds the category folders")
     category: str | None = Field(None, description="category folder inside root")
     image_size: int = Field(256, ge=16, le=4096, description="side of the square that everything is resized to, pixels")
     on_bad_sample: Literal["error", "skip"] = Field(

