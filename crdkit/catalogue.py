@@ -57,4 +57,9 @@ def _entries(kind: str) -> list[Entry]:
 def _describe(name: str, part: Any) -> Entry:
     fields = part.Config.model_fields
     options = {key: str(field.get_default(call_default_factory=True)) for key, field in fields.items() if key != "name"}
-    return Entry(name=name, summary=(part.__doc__ or "").strip().splitlines()[0], options=options)
+    return Entry(name=name, summary=_first_sentence(part), options=options)
+
+
+def _first_sentence(part: Any) -> str:
+    paragraph = " ".join((part.__doc__ or "").strip().split("\n\n")[0].split())
+    return paragraph.split(". ")[0].rstrip(".").replace("`", "")

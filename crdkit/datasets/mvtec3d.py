@@ -20,8 +20,9 @@ _FARTHEST_METRES = 100.0
 
 @datasets.register("mvtec3d")
 class MVTec3D(Dataset):
-    """Reads ``<root>/<category>/{train/good,validation/good,test/<defect>}/{rgb/NNN.png,xyz/NNN.tiff,gt/NNN.png}``.
+    """Reads the folders of MVTec 3D-AD as they were downloaded: colour images, organised scans, class-id masks.
 
+    ``<root>/<category>/{train/good,validation/good,test/<defect>}/{rgb/NNN.png,xyz/NNN.tiff,gt/NNN.png}``.
     Sensors are "rgb", uint8 (H, W, 3), and "xyz", float32 (H, W, 3) in metres with 0 where nothing was
     measured. A mask holds class ids: every pixel other than 0 is anomalous. A normal sample needs no mask.
     Source: Bergmann et al., The MVTec 3D-AD Dataset (arXiv 2112.09045).
