@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Plane = tuple[np.ndarray, float]
 """Unit normal n (3,) and offset d in metres: the points p with n . p = d."""
-PlaneFit = Literal["robust", "published"]
+PlaneFit = Literal["robust", "published", "none"]
 
 _BORDER_SHARE = 0.1  # of the measured points, the outermost, among which the background is looked for
 _POINTS_SCORED = 384  # of those, evenly spread
@@ -32,19 +32,50 @@ def foreground(
 
     Args:
         xyz: organised scan (H, W, 3), float, metres; Z = 0 where nothing was measured.
-        mode: "robust" or "published", see ``robust_plane`` and ``corner_plane``.
+        mode: how the plane is fit, see ``find_plane``; with "none" all that was measured is foreground.
         background_distance: metres from the plane beyond which a measured point is foreground.
         closing: dilations, then as many erosions, with a full 3 x 3 neighbourhood; pixels outside are ignored.
 
     Raises:
         DataError: the measured points define no plane.
     """
+    return stands_out(
+        xyz,
+        find_plane(xyz, mode=mode, background_distance=background_distance),
+        background_distance=background_distance,
+        closing=closing,
+    )
+
+
+def find_plane(xyz: np.ndarray, *, mode: PlaneFit, background_distance: float) -> Plane | None:
+    """Return the background plane of a scan (H, W, 3): ``robust_plane``, ``corner_plane``, or None for mode "none".
+
+    Raises:
+        DataError: the measured points define no plane.
+    """
+    if mode == "none":
+        return None
+    return robust_plane(xyz, tolerance=background_distance / 2) if mode == "robust" else corner_plane(xyz)
+
+
+def stands_out(xyz: np.ndarray, plane: Plane | None, *, background_distance: float, closing: int) -> np.ndarray:
+    """Return the (H, W) bool mask of the measured points farther than that from ``plane`` (all if None), closed."""
     from scipy import ndimage  # type: ignore[import-untyped, unused-ignore]
 
-    plane = robust_plane(xyz, tolerance=background_distance / 2) if mode == "robust" else corner_plane(xyz)
-    mask = (_distances(xyz, plane) > background_distance) & (xyz[..., 2] != 0)
+    mask = xyz[..., 2] != 0
+    if plane is not None:
+        mask &= _distances(xyz, plane) > background_distance
     # "nearest" repeats the edge, which every window that reaches outside holds already
     return np.asarray(ndimage.grey_closing(mask, size=2 * closing + 1, mode="nearest"))
+
+
+def heights(points: np.ndarray, plane: Plane | None) -> np.ndarray:
+    """Return how far (N, 3) points stand out of ``plane`` towards the camera, metres; from the farthest if None."""
+    if plane is None:
+        away = np.abs(points[:, 2])
+        return np.asarray(away.max() - away)
+    normal, offset = plane
+    return np.asarray(np.sign(offset) * (offset - np.einsum("ni,i->n", points, normal)))
 
 
 def robust_plane(xyz: np.ndarray, *, tolerance: float) -> Plane:
@@ -185,4 +216,7 @@ def _distances(points: np.ndarray, plane: Plane) -> np.ndarray:
 
 
 def _no_plane(why: str) -> DataError:
-    return DataError(f"no background plane can be fit: {why}; leave the sample out, or measure it again")
+    return DataError(
+        f"no background plane can be fit: {why}; leave the sample out, or measure it again, "
+        "or set the view's plane fit to 'none' if its scans hold no background"
+    )

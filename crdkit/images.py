@@ -124,6 +124,20 @@ def resize_image(image: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
+def resize_float(array: np.ndarray, size: int) -> np.ndarray:
+    """Squash (H, W) or (H, W, C) to ``size`` x ``size`` float32 with Pillow's antialiased bilinear filter, unrounded.
+
+    Examples:
+        >>> resize_float(np.array([[0, 1], [65535, 65534]], np.uint16), 1)
+        array([[32767.5]], dtype=float32)
+    """
+    from PIL import Image
+
+    planes = np.moveaxis(np.atleast_3d(array), 2, 0).astype(np.float32)
+    resized = [Image.fromarray(plane).resize((size, size), Image.Resampling.BILINEAR) for plane in planes]
+    return np.stack([np.asarray(image) for image in resized], axis=-1).reshape(size, size, *array.shape[2:])
+
+
 def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
     """Squash a mask of 0 and 255, (H, W) uint8, to (``size``, ``size``) bool: more than half anomalous."""
     return resize_image(mask, size) > 127

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from example_sensors import example_sensors
 
 from crdkit.aggregations import aggregations
 from crdkit.amplifiers import amplifiers
@@ -17,12 +18,6 @@ from crdkit.modalities import modalities
 SPECS = {
     "cnn": FeatureSpec(channels=(4, 6, 10), sizes=(16, 8, 4), signed=False),
     "tokens": FeatureSpec(channels=(7, 7), sizes=(9, 9), signed=True),
-}
-SENSORS = {
-    "rgb": np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8),
-    "xyz": np.stack(
-        [*np.meshgrid(np.linspace(-0.1, 0.1, 64), np.linspace(-0.1, 0.1, 48)), np.full((48, 64), 0.6)], -1
-    ).astype(np.float32),
 }
 PARTS = [(registry, name) for registry in (filters, amplifiers) for name in registry]
 
@@ -87,7 +82,7 @@ def test_aggregation_fuses_calibrates_and_saves(name, count):
 @pytest.mark.parametrize("size", [32, 50])
 def test_modality_gives_an_image_in_unit_range(name, size):
     view = modalities.get(name)(modalities.build_config(name))
-    image = view({sensor: SENSORS[sensor] for sensor in view.sensors}, image_size=size)
+    image = view(example_sensors(view.sensors), image_size=size)
     assert image.dtype == torch.float32
     assert image.shape[0] in (1, 3)
     assert image.shape[1:] == (size, size)

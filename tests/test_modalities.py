@@ -15,8 +15,9 @@ from crdkit.background import corner_plane, foreground, robust_plane
 from crdkit.errors import ConfigError, DataError
 from crdkit.images import resize_nearest
 from crdkit.modalities import modalities
-from crdkit.modalities.depth import Depth, fill_holes, scale_depth
+from crdkit.modalities.depth import Depth
 from crdkit.modalities.rgb import RGB
+from crdkit.scans import fill_holes, scale_inside
 
 GOLDEN = Path(__file__).parent / "data" / "preprocessing.npz"
 EMPTY_CORNER = 2
@@ -302,14 +303,15 @@ def test_closing_bridges_gaps_and_ignores_what_is_outside() -> None:
 def test_scaling_spans_the_foreground_only() -> None:
     z = np.array([[0.5, 0.6], [0.0, 0.9]], np.float32)
     mask = np.array([[True, True], [True, False]])
-    np.testing.assert_allclose(scale_depth(z, mask), np.array([[0.1, 0.9], [0.0, 0.0]]), atol=1e-6)
+    expected = np.array([[0.1, 0.9], [0.0, 0.0]])
+    np.testing.assert_allclose(scale_inside(z, mask, low=0.1, high=0.9), expected, atol=1e-6)
 
 
 def test_scaling_a_constant_or_empty_foreground_is_finite() -> None:
-    z = np.full((3, 3), 0.5, np.float32)
-    np.testing.assert_array_equal(scale_depth(z, np.ones((3, 3), bool)), np.full((3, 3), 0.5))
-    np.testing.assert_array_equal(scale_depth(z, np.zeros((3, 3), bool)), np.zeros((3, 3)))
-    np.testing.assert_array_equal(scale_depth(0 * z, np.ones((3, 3), bool)), np.zeros((3, 3)))
+    z, everywhere = np.full((3, 3), 0.5, np.float32), np.ones((3, 3), bool)
+    np.testing.assert_array_equal(scale_inside(z, everywhere, low=0.1, high=0.9), np.full((3, 3), 0.5))
+    np.testing.assert_array_equal(scale_inside(z, ~everywhere, low=0.1, high=0.9), np.zeros((3, 3)))
+    np.testing.assert_array_equal(scale_inside(0 * z, everywhere, low=0.1, high=0.9), np.zeros((3, 3)))
 
 
 def test_an_empty_table_is_all_zero() -> None:
@@ -347,7 +349,8 @@ def test_depth_takes_float64_and_refuses_the_rest() -> None:
         depth({"xyz": xyz.astype(np.float64)}, image_size=64), depth({"xyz": xyz}, image_size=64)
     )
     cases: list[tuple[np.ndarray, str]] = [
-        (xyz[..., 2], r"expected float \(H, W, 3\), found float32 \(96, 120\)"),
+        (xyz[..., :2], r"expected float \(H, W, 3\), found float32 \(96, 120, 2\)"),
+        (xyz[0, :, 2], r"expected float \(H, W, 3\), found float32 \(120,\)"),
         (np.zeros((9, 9, 3), np.uint8), r"expected float \(H, W, 3\), found uint8"),
         (np.where(xyz > 0.5, np.nan, xyz), "holds NaN or infinite values"),
         (np.zeros_like(xyz), "no background plane can be fit: 0 of 4096 pixels"),
@@ -355,3 +358,68 @@ def test_depth_takes_float64_and_refuses_the_rest() -> None:
     for wrong, message in cases:
         with pytest.raises(DataError, match=message):
             depth({"xyz": wrong}, image_size=64)
+
+
+# --- depth images
+
+
+def depth_image(*, focal_length: float, tilt: tuple[float, float], thickness: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a pin-hole camera sees of a tilted table with a box on it, (80, 120) metres, and the box's mask."""
+    rows, columns = np.mgrid[:80, :120]
+    u, v = (columns - 59.5) / focal_length, (rows - 39.5) / focal_length
+    depth = 0.7 / (1 - tilt[0] * u - tilt[1] * v)
+    solid = (np.abs(columns - 40) < 20) & (np.abs(rows - 45) < 15)
+    return (depth - thickness * solid).astype(np.float32), solid
+
+
+@pytest.mark.parametrize("focal_length", [60.0, 166.7, 900.0])
+@pytest.mark.parametrize("tilt", [(0.0, 0.0), (0.3, -0.2)])
+def test_the_table_of_a_depth_image_is_found_whatever_the_focal_length(
+    focal_length: float, tilt: tuple[float, float]
+) -> None:
+    depth, solid = depth_image(focal_length=focal_length, tilt=tilt, thickness=0.02)
+    depth += np.random.default_rng(0).normal(0, 0.0002, depth.shape).astype(np.float32)
+    options = {"sensor": "depth", "closing": 0, "fill_passes": 0}
+    view = Depth(Depth.Config.model_validate(options))({"depth": depth}, image_size=120)[0].numpy()
+    np.testing.assert_array_equal(view > 0, resize_nearest(solid, 120))
+
+
+def test_a_depth_image_is_scaled_as_a_scan_is() -> None:
+    xyz, _ = scene(slopes=(0.1, 0.0))
+    from_scan = Depth(Depth.Config())({"xyz": xyz}, image_size=64)
+    from_image = Depth(Depth.Config())({"xyz": xyz[..., 2]}, image_size=64)
+    torch.testing.assert_close(from_image, from_scan, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("shape", ["dome", "bowl", "ramp", "noise"])
+@pytest.mark.parametrize("mode", ["robust", "none"])
+def test_a_depth_image_without_background_survives(shape: str, mode: str) -> None:
+    rows, columns = np.mgrid[-1:1:48j, -1:1:64j]
+    depth = {
+        "dome": 0.5 + 0.05 * (rows**2 + columns**2),
+        "bowl": 0.6 - 0.05 * (rows**2 + columns**2),
+        "ramp": 0.5 + 0.1 * columns,
+        "noise": np.random.default_rng(0).uniform(0.5, 0.6, rows.shape),
+    }[shape]
+    view = Depth(Depth.Config.model_validate({"sensor": "depth", "mode": mode}))({"depth": depth}, image_size=48)
+    assert bool(view.isfinite().all())
+    if mode == "none":  # all that was measured is kept
+        assert (float(view.min()), float(view.max())) == pytest.approx((0.1, 0.9))
+
+
+def test_without_a_plane_holes_alone_are_background() -> None:
+    xyz, _ = scene(thickness=0.0)
+    xyz[:40] = 0
+    assert (foreground(xyz, mode="none", closing=0) == (xyz[..., 2] != 0)).all()
+    xyz[:] = 0
+    assert not Depth(Depth.Config(mode="none"))({"xyz": xyz}, image_size=64).any()
+
+
+def test_depth_images_of_integers_or_with_nan_are_refused() -> None:
+    depth = Depth(Depth.Config(sensor="depth"))
+    with pytest.raises(
+        DataError, match=r"sensor 'depth': expected float \(H, W\) in metres, found uint16 \(9, 9\); conv"
+    ):
+        depth({"depth": np.ones((9, 9), np.uint16)}, image_size=32)
+    with pytest.raises(DataError, match="sensor 'depth': holds NaN"):
+        depth({"depth": np.full((9, 9), np.nan)}, image_size=32)

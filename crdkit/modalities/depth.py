@@ -1,4 +1,4 @@
-"""Depth of the object in an organised XYZ scan, with the background plane removed."""
+"""Depth of the object in an organised XYZ scan or a depth image, with the background plane removed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pydantic import Field
 
 from crdkit.background import PlaneFit, foreground
 from crdkit.datasets import Sensors
-from crdkit.errors import DataError
-from crdkit.images import check_array, resize_nearest
+from crdkit.images import resize_nearest
 from crdkit.modalities import Modality, ModalityConfig, modalities
+from crdkit.scans import back_project, check_depth_image, check_scan, fill_holes, scale_inside
 
 _NEAR, _FAR = 0.1, 0.9  # object depths; 0 stays free for "no object here"
 
@@ -22,6 +22,7 @@ class Depth(Modality):
     The recipe is that of CRD (arXiv 2412.08949, published code): resize by copying pixels, remove the
     background plane, close the foreground, scale its measured Z per scan, then let ``fill_passes`` times every
     zero pixel, background too, take the mean of its non-zero neighbours. ``mode`` says how the plane is fit.
+    A depth image (H, W) is back-projected first: planes stay planes under any focal length, so none is asked for.
     An object of constant Z is 0.5 everywhere; a scan without any foreground is 0 everywhere.
     """
 
@@ -29,11 +30,12 @@ class Depth(Modality):
         """Options of ``depth``."""
 
         name: str = "depth"
-        sensor: str = Field("xyz", description="sensor that holds the organised scan, metres")
+        sensor: str = Field("xyz", description="sensor that holds the organised scan or the depth image, metres")
         mode: PlaneFit = Field(
             "robust",
             description="background plane: 'robust' survives empty corners and objects at the border, "
-            "'published' runs through three image corners and collapses if one is empty",
+            "'published' runs through three image corners and collapses if one is empty, "
+            "'none' keeps all that was measured: for scans without a background",
         )
         background_distance: float = Field(
             0.005, gt=0, le=1, description="points farther than this from the plane are foreground, metres"
@@ -49,49 +51,21 @@ class Depth(Modality):
         return (self.config.sensor,)
 
     def __call__(self, sensors: Sensors, *, image_size: int) -> torch.Tensor:
-        """Return (1, S, S) float32 in [0, 1] from a float (H, W, 3) scan in metres, 0 where nothing was measured.
+        """Return (1, S, S) float32 in [0, 1] from a float scan (H, W, 3), or depth (H, W), in metres, 0 if missing.
 
         Raises:
             DataError: the sensor has another shape or dtype, is not finite, or holds no plane.
         """
-        xyz, source = sensors[self.config.sensor], f"sensor {self.config.sensor!r}"
-        check_array(xyz, source=source, channels=3, dtype=np.floating, hint="give X, Y and Z in metres")
-        xyz = resize_nearest(xyz, image_size).astype(np.float32, copy=False)
-        if not np.isfinite(xyz).all():
-            raise DataError(f"{source}: holds NaN or infinite values; set pixels without a measurement to 0")
+        scan, source = sensors[self.config.sensor], f"sensor {self.config.sensor!r}"
+        check = check_depth_image if scan.ndim == 2 else check_scan
+        check(scan, source=source)
+        scan = resize_nearest(scan, image_size).astype(np.float32, copy=False)
+        xyz = back_project(scan) if scan.ndim == 2 else scan
         mask = foreground(
             xyz,
             mode=self.config.mode,
             background_distance=self.config.background_distance,
             closing=self.config.closing,
         )
-        depth = fill_holes(scale_depth(xyz[..., 2], mask), passes=self.config.fill_passes)
-        return torch.from_numpy(depth[None])
-
-
-def scale_depth(z: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Scale the measured Z (H, W) inside ``mask`` linearly to [0.1, 0.9], the rest to 0, as float32.
-
-    A constant Z becomes 0.5; without any measured pixel inside ``mask`` all is 0.
-    """
-    depth = np.zeros(z.shape, np.float32)
-    inside = mask & (z != 0)
-    values = z[inside]
-    if values.size:
-        low, high = values.min(), values.max()
-        share = (values - low) / (high - low) if high > low else 0.5
-        depth[inside] = share * np.float32(_FAR - _NEAR) + np.float32(_NEAR)
-    return depth
-
-
-def fill_holes(depth: np.ndarray, *, passes: int) -> np.ndarray:
-    """Set every zero of (H, W), ``passes`` times, to the mean of the non-zero values in its 3 x 3 neighbourhood."""
-    from scipy import ndimage  # type: ignore[import-untyped, unused-ignore]
-
-    box = np.ones((3, 3))
-    for _ in range(passes):
-        # sums, not uniform_filter, whose running means leave remainders where all is zero
-        total = ndimage.correlate(depth, box, mode="constant")
-        known = ndimage.correlate((depth != 0).astype(depth.dtype), box, mode="constant")
-        depth = np.where(depth == 0, total / np.maximum(known, 1), depth)
-    return depth
+        scaled = scale_inside(xyz[..., 2], mask, low=_NEAR, high=_FAR)
+        return torch.from_numpy(fill_holes(scaled, passes=self.config.fill_passes)[None])

@@ -1,16 +1,19 @@
 """Synthetic inspection scenes: one object on a table, from which every sensor is rendered consistently.
 
-`make_scene` draws a scene, the ``render_*`` functions measure it, `write_mvtec3d` and `write_eyecandies`
-write whole datasets in the layouts of the public ones.
+`make_scene` draws a scene, the ``render_*`` functions measure it, and the writers in `LAYOUTS` write whole datasets.
 """
 
 from __future__ import annotations
 
-from crdkit.synthetic.defects import DEFECTS
+from collections.abc import Callable
+from pathlib import Path
+
+from crdkit.synthetic.defects import DEFECTS, INFRARED_DEFECTS
 from crdkit.synthetic.objects import OBJECT_KINDS, ObjectKind
 from crdkit.synthetic.scene import Camera, Scene, make_scene, sample_key, scanner_camera
 from crdkit.synthetic.sensors import (
     LIGHT_TENT,
+    SENSORS,
     SIX_LIGHTS,
     Lighting,
     Spot,
@@ -19,15 +22,27 @@ from crdkit.synthetic.sensors import (
     render_lights,
     render_normals,
     render_rgb,
+    render_sensors,
     render_xyz,
 )
-from crdkit.synthetic.write import MASK_VALUES, write_eyecandies, write_mvtec3d
+from crdkit.synthetic.write import FOLDER_SENSORS, MASK_VALUES, write_eyecandies, write_folder, write_mvtec3d
+
+LAYOUTS: dict[str, Callable[..., Path]] = {
+    "mvtec3d": write_mvtec3d,
+    "eyecandies": write_eyecandies,
+    "folder": write_folder,
+}
+"""The writer of each layout; all take the arguments of `write_mvtec3d`, but Eyecandies is square."""
 
 __all__ = [
     "DEFECTS",
+    "FOLDER_SENSORS",
+    "INFRARED_DEFECTS",
+    "LAYOUTS",
     "LIGHT_TENT",
     "MASK_VALUES",
     "OBJECT_KINDS",
+    "SENSORS",
     "SIX_LIGHTS",
     "Camera",
     "Lighting",
@@ -40,9 +55,11 @@ __all__ = [
     "render_lights",
     "render_normals",
     "render_rgb",
+    "render_sensors",
     "render_xyz",
     "sample_key",
     "scanner_camera",
     "write_eyecandies",
+    "write_folder",
     "write_mvtec3d",
 ]

@@ -1,9 +1,10 @@
-"""The defects an object can have: each changes its colour, its shape, or both."""
+"""The defects an object can have: each changes its colour, its shape, the heat it holds, or several of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def _lowered(height: Field, by: Field) -> Field:
 
 
 def crack(solid: Solid, kind: ObjectKind, rng: np.random.Generator) -> Solid:
-    """Colour and shape: a jagged, dark groove 3 to 6 mm deep."""
+    """Colour, shape and heat: a jagged, dark groove 3 to 6 mm deep, which has cooled more."""
     x, y = _spot(solid, margin=10.0 * MM, rng=rng)
     length, width, steps = rng.uniform(38.0, 52.0) * MM, rng.uniform(1.75, 2.3) * MM, 9
     # Aim past the centre, so that the crack runs over the object and not off it.
@@ -92,11 +93,12 @@ def crack(solid: Solid, kind: ObjectKind, rng: np.random.Generator) -> Solid:
         height=_lowered(solid.height, depth * groove),
         albedo=mix(solid.albedo, solid.albedo * colour("6b5648"), groove),
         gloss=solid.gloss * (1.0 - groove),
+        warmth=solid.warmth * (1.0 - 0.3 * groove),
     )
 
 
 def broken(solid: Solid, kind: ObjectKind, rng: np.random.Generator) -> Solid:
-    """Colour and shape: a piece is missing at the outline, and the table shows."""
+    """Colour, shape and heat: a piece is missing at the outline, and the table shows."""
     radius = rng.uniform(9.0, 12.0) * MM
     rim = replace(solid, inside=np.where(solid.inside < 0.35 * radius, solid.inside, -1.0))
     distance = _blob(rim, radius=radius, ragged=0.22, margin=0.0, rng=rng)
@@ -109,7 +111,17 @@ def broken(solid: Solid, kind: ObjectKind, rng: np.random.Generator) -> Solid:
     )
 
 
-DEFECTS: dict[str, Callable[[Solid, ObjectKind, np.random.Generator], Solid]] = {
+def void(solid: Solid, kind: ObjectKind, rng: np.random.Generator) -> Solid:
+    """Heat only: a cavity under an intact surface, which has cooled more than its surroundings."""
+    radius = rng.uniform(8.0, 12.0) * MM
+    distance = _blob(solid, radius=radius, ragged=0.15, margin=0.8 * radius, rng=rng)
+    emptiness = rng.uniform(0.45, 0.6) * smoothstep((1.0 - distance) / 0.3)
+    return replace(solid, warmth=solid.warmth * (1.0 - emptiness))
+
+
+Defect: TypeAlias = Callable[[Solid, ObjectKind, np.random.Generator], Solid]
+
+DEFECTS: dict[str, Defect] = {
     "stain": stain,
     "fade": fade,
     "dent": dent,
@@ -117,5 +129,8 @@ DEFECTS: dict[str, Callable[[Solid, ObjectKind, np.random.Generator], Solid]] = 
     "crack": crack,
     "broken": broken,
 }
-"""Every defect by its name, which is also the name of its folder; ``stain`` and ``fade`` leave the shape
-untouched to the last bit, ``dent`` and ``bump`` the colour of the material."""
+"""Every defect that a camera or a scanner can see, by its name, which is also the name of its folder; ``stain`` and
+``fade`` leave the shape untouched to the last bit, ``dent`` and ``bump`` the colour of the material."""
+
+INFRARED_DEFECTS: dict[str, Defect] = {"void": void}
+"""The defects that only an infrared camera can see: every other sensor reads the same, to the last bit."""

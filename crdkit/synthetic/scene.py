@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crdkit.errors import CrdkitError, unknown_name
-from crdkit.synthetic.defects import DEFECTS
+from crdkit.synthetic.defects import DEFECTS, INFRARED_DEFECTS
 from crdkit.synthetic.objects import OBJECT_KINDS
 from crdkit.synthetic.surface import MM, Field, Solid, colour, mix, stream, value_noise
 
@@ -70,10 +70,10 @@ class Scene:
     """(3, H, W) diffuse reflectance, linear, 0 to 1."""
     gloss: Field
     """(H, W) strength of the specular lobe, 0 to 1."""
-    warmth: Field
-    """(H, W) 0 (like the table) to 1."""
+    heat: Field
+    """(H, W) heat that the object still holds, 0 (like the table) to 1."""
     mask: NDArray[np.bool_]
-    """(H, W) where the defect changes the scene by more than 0.3 mm or 4 % reflectance."""
+    """(H, W) where the defect changes the scene by more than 0.3 mm, 4 % reflectance or 5 % heat."""
     covered: NDArray[np.bool_]
     """(H, W) where the intact object lies."""
 
@@ -108,8 +108,9 @@ def make_scene(kind: str, *, camera: Camera, key: tuple[int, ...], defect: str |
     """
     if kind not in OBJECT_KINDS:
         raise unknown_name("synthetic category", kind, OBJECT_KINDS)
-    if defect is not None and defect not in DEFECTS:
-        raise unknown_name("synthetic defect", defect, DEFECTS)
+    defects = DEFECTS | INFRARED_DEFECTS
+    if defect is not None and defect not in defects:
+        raise unknown_name("synthetic defect", defect, defects)
     pose = stream(key, "pose")
     angle = pose.uniform(-1.0, 1.0) * OBJECT_KINDS[kind].rotation
     shift_x, shift_y = pose.uniform(-4.0, 4.0, 2) * MM
@@ -120,14 +121,17 @@ def make_scene(kind: str, *, camera: Camera, key: tuple[int, ...], defect: str |
     x, y = dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
 
     intact = OBJECT_KINDS[kind].build(x, y, stream(key, "shape"))
-    solid = intact if defect is None else DEFECTS[defect](intact, OBJECT_KINDS[kind], stream(key, "defect"))
+    solid = intact if defect is None else defects[defect](intact, OBJECT_KINDS[kind], stream(key, "defect"))
     cloth = value_noise(table_x, table_y, cell=1.2 * MM, rng=stream(key, "table"))
     table = colour("343a43") * (1.0 + 0.10 * cloth)
     height, albedo, cover = _on_table(solid, table=table, pitch=camera.pitch)
+    # thick parts cool slowly; pressing a part moves its material but takes none away
+    stored_heat = 1.0 - np.exp(-np.maximum(intact.height, 0.0) / (7.0 * MM))
     mask = np.zeros(height.shape, dtype=np.bool_)
     if defect is not None:
         intact_height, intact_albedo, _ = _on_table(intact, table=table, pitch=camera.pitch)
         mask = (np.abs(height - intact_height) > 0.3 * MM) | (np.abs(albedo - intact_albedo).max(axis=0) > 0.04)
+        mask |= np.abs(solid.warmth - intact.warmth) * stored_heat * cover > 0.05
     return Scene(
         camera=camera,
         key=key,
@@ -135,7 +139,7 @@ def make_scene(kind: str, *, camera: Camera, key: tuple[int, ...], defect: str |
         tilt=(float(tilt_x), float(tilt_y)),
         albedo=albedo,
         gloss=solid.gloss * cover,
-        warmth=solid.warmth * cover,
+        heat=solid.warmth * stored_heat * cover,
         mask=mask,
         covered=intact.inside > 0.0,
     )

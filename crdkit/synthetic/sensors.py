@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crdkit.errors import unknown_name
 from crdkit.synthetic.scene import Scene
 from crdkit.synthetic.surface import MM, Field, blur, stream
 
@@ -65,6 +67,11 @@ SIX_LIGHTS: tuple[Lighting, ...] = (
 def render_normals(scene: Scene) -> Field:
     """Compute unit normals (right, up, towards the camera) from the noise-free surface, (H, W, 3)."""
     return np.stack(_normals(scene), axis=-1)
+
+
+def encode_normals(scene: Scene) -> Colour8:
+    """Store the normals as Eyecandies does, (H, W, 3) uint8: n = p / 127.5 - 1."""
+    return np.rint((render_normals(scene) + 1.0) * 127.5).astype(np.uint8)
 
 
 def _normals(scene: Scene) -> tuple[Field, Field, Field]:
@@ -173,7 +180,43 @@ def render_depth(scene: Scene) -> tuple[NDArray[np.uint16], float, float]:
 def render_infrared(scene: Scene) -> NDArray[np.uint16]:
     """Take a thermal image of an object that cools on the table, (H, W) uint16 in hundredths of a kelvin."""
     rng = stream(scene.key, "infrared")
-    stored_heat = 1.0 - np.exp(-scene.height / (7.0 * MM))
-    kelvin = 295.0 + rng.normal(0.0, 0.3) + 22.0 * scene.warmth * stored_heat
+    kelvin = 295.0 + rng.normal(0.0, 0.3) + 22.0 * scene.heat
     seen = blur(kelvin, sigma=1.3) + rng.normal(0.0, 0.06, kelvin.shape)
     return np.rint(seen * 100.0).astype(np.uint16)
+
+
+LIGHT_SENSORS = tuple(f"image_{number}" for number in range(len(SIX_LIGHTS)))
+SENSORS: tuple[str, ...] = ("rgb", "xyz", "depth", "normals", "infrared", *LIGHT_SENSORS)
+"""Every sensor that `render_sensors` knows."""
+
+
+def render_sensors(scene: Scene, sensors: Sequence[str] = SENSORS) -> dict[str, NDArray[Any]]:
+    """Measure ``scene`` with each of ``sensors``: raw arrays as a dataset would read them from files.
+
+    rgb and image_0 to image_5 (H, W, 3) uint8; xyz (H, W, 3) float32 metres with holes and noise; depth (H, W)
+    float32 metres without either; normals (H, W, 3) uint8, right, up and towards the camera; infrared (H, W) uint16.
+
+    Raises:
+        UnknownNameError: a sensor that is not in `SENSORS`.
+
+    Examples:
+        >>> from crdkit.synthetic import make_scene, scanner_camera
+        >>> scene = make_scene("gear", camera=scanner_camera(64), key=(0,))
+        >>> {name: pixels.shape for name, pixels in render_sensors(scene, ["rgb", "depth"]).items()}
+        {'rgb': (64, 64, 3), 'depth': (64, 64)}
+    """
+    for name in sensors:
+        if name not in SENSORS:
+            raise unknown_name("synthetic sensor", name, SENSORS)
+    lights = [name for name in sensors if name in LIGHT_SENSORS]
+    lightings = [SIX_LIGHTS[LIGHT_SENSORS.index(name)] for name in lights]
+    images = render_lights(scene, lightings, names=lights) if lights else []
+    measured: dict[str, NDArray[Any]] = dict(zip(lights, images, strict=True))
+    others: dict[str, Callable[[Scene], NDArray[Any]]] = {
+        "rgb": render_rgb,
+        "xyz": render_xyz,
+        "depth": lambda scene: scene.depth().astype(np.float32),
+        "normals": encode_normals,
+        "infrared": render_infrared,
+    }
+    return {name: measured[name] if name in measured else others[name](scene) for name in sensors}

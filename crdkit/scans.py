@@ -1,0 +1,77 @@
+"""Organised scans as views need them: checked, back-projected, scaled, holes filled."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crdkit.errors import DataError
+from crdkit.images import check_array, describe
+
+
+def check_scan(xyz: np.ndarray, *, source: object) -> None:
+    """Refuse an array that is no scan (H, W, 3) of finite floats, in metres, with 0 where nothing was measured.
+
+    Raises:
+        DataError: another shape or dtype, or a value that is NaN or infinite.
+    """
+    check_array(xyz, source=source, channels=3, dtype=np.floating, hint="give X, Y and Z in metres")
+    _check_finite(xyz, source=source)
+
+
+def check_depth_image(depth: np.ndarray, *, source: object) -> None:
+    """Refuse an array that is no depth image (H, W) of finite floats, in metres, with 0 where nothing was measured.
+
+    Raises:
+        DataError: another shape or dtype, or a value that is NaN or infinite.
+    """
+    if depth.ndim == 2 and np.issubdtype(depth.dtype, np.integer):
+        raise DataError(
+            f"{source}: expected float (H, W) in metres, found {describe(depth)}; convert the stored integers "
+            "with the file's own range, or view them as 'single_channel'"
+        )
+    check_array(depth, source=source, channels=None, dtype=np.floating, hint="give the depth in metres")
+    _check_finite(depth, source=source)
+
+
+def back_project(depth: np.ndarray) -> np.ndarray:
+    """Return the points (H, W, 3) float32 of a depth image (H, W) under a focal length of one image side.
+
+    The true focal length need not be known to find a plane: a pin-hole camera's depth of a plane has the form
+    Z (a u + b v + c) = 1 in the pixel coordinates u and v, and a focal length only scales a and b.
+    """
+    rows, columns = (((np.arange(n) + 0.5) / n - 0.5).astype(np.float32) for n in depth.shape)
+    z = depth.astype(np.float32, copy=False)
+    return np.stack([columns * z, rows[:, None] * z, z], axis=-1)
+
+
+def scale_inside(z: np.ndarray, mask: np.ndarray, *, low: float, high: float) -> np.ndarray:
+    """Scale the measured Z (H, W) inside ``mask`` linearly to [``low``, ``high``], the rest to 0, as float32.
+
+    A constant Z becomes the middle; without any measured pixel inside ``mask`` all is 0.
+    """
+    scaled = np.zeros(z.shape, np.float32)
+    inside = mask & (z != 0)
+    values = z[inside]
+    if values.size:
+        nearest, farthest = values.min(), values.max()
+        share = (values - nearest) / (farthest - nearest) if farthest > nearest else 0.5
+        scaled[inside] = share * np.float32(high - low) + np.float32(low)
+    return scaled
+
+
+def fill_holes(depth: np.ndarray, *, passes: int) -> np.ndarray:
+    """Set every zero of (H, W), ``passes`` times, to the mean of the non-zero values in its 3 x 3 neighbourhood."""
+    from scipy import ndimage  # type: ignore[import-untyped, unused-ignore]
+
+    box = np.ones((3, 3))
+    for _ in range(passes):
+        # sums, not uniform_filter, whose running means leave remainders where all is zero
+        total = ndimage.correlate(depth, box, mode="constant")
+        known = ndimage.correlate((depth != 0).astype(depth.dtype), box, mode="constant")
+        depth = np.where(depth == 0, total / np.maximum(known, 1), depth)
+    return depth
+
+
+def _check_finite(array: np.ndarray, *, source: object) -> None:
+    if not np.isfinite(array).all():
+        raise DataError(f"{source}: holds NaN or infinite values; set pixels without a measurement to 0")
