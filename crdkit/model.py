@@ -130,12 +130,9 @@ class CRD(nn.Module):
         """
         teachers: dict[str, Encoder] = {}
         for name, branch in config.modalities.items():
-            twin = next((n for n in teachers if config.modalities[n].encoder == branch.encoder), None)
-            teachers[name] = (
-                encoders.get(branch.encoder.name)(branch.encoder, load_weights=load_weights)
-                if twin is None
-                else teachers[twin]
-            )
+            options = branch.encoder.at(config.data.image_size)
+            twin = next((teacher for teacher in teachers.values() if teacher.config == options), None)
+            teachers[name] = twin or encoders.get(options.name)(options, load_weights=load_weights)
         if specs is None:
             specs = {name: teacher.spec(config.data.image_size) for name, teacher in teachers.items()}
         with torch.random.fork_rng(devices=[]):

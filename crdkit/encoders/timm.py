@@ -1,4 +1,4 @@
-"""Any timm model that offers `features_only`."""
+"""Any timm model that offers `features_only`: pyramids of CNNs, constant-stride token maps of vision transformers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ class TimmConfig(EncoderConfig):
 
 @encoders.register("timm")
 class TimmEncoder(Encoder):
-    """A timm backbone; the default is the paper's teacher, WideResNet-50-2 with torchvision's first weights."""
+    """A timm backbone; the default is the paper's teacher, WideResNet-50-2 with torchvision's first weights.
+
+    A vision transformer gives one map of tokens per chosen block (``layers``), prefix tokens removed, all of the
+    same size. Its position embedding is resampled once, to ``config.image_size``, after the weights were loaded.
+    """
 
     Config = TimmConfig
 
@@ -44,13 +48,16 @@ class TimmEncoder(Encoder):
         """Build the backbone and load its weights.
 
         Raises:
-            UnknownNameError: timm has no such model.
-            ConfigError: the model offers no such layers, or its weights cannot be had.
+            UnknownNameError: timm has no such model, or no such weights of it.
+            ConfigError: the model offers no such layers, cannot see images of this size, or its weights
+                cannot be had.
         """
         super().__init__(config, load_weights=load_weights)
         self.network = _create(config, pretrained=load_weights and config.pretrained and config.weights is None)
         if load_weights and config.weights is not None:
             load_weight_file(self.network, config.weights)
+        if config.image_size is not None:
+            _set_input_size(self.network, config.image_size, model=config.model)
         self.channels = tuple(self.network.feature_info.channels())
         self.strides = tuple(self.network.feature_info.reduction())
         if config.normalisation == "model":
@@ -68,13 +75,13 @@ class TimmEncoder(Encoder):
 def _create(config: TimmConfig, *, pretrained: bool) -> Any:
     import timm
 
-    architecture = config.model.split(".")[0]
-    if not timm.is_model(architecture):
-        raise unknown_name("timm model", architecture, timm.list_models())
+    options: dict[str, Any] = {"features_only": True, "out_indices": config.layers}
+    if _needs_fixed_size(config.model):
+        options["feature_cls"] = "getter"  # token maps as (B, C, H, W), without prefix tokens
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         try:
-            return timm.create_model(config.model, features_only=True, out_indices=config.layers, pretrained=pretrained)
+            return timm.create_model(config.model, pretrained=pretrained, **options)
         except (AssertionError, IndexError, ValueError) as error:
             if isinstance(error, ValueError) and pretrained:
                 raise _no_download(config.model, error) from error
@@ -85,6 +92,48 @@ def _create(config: TimmConfig, *, pretrained: bool) -> Any:
             if not pretrained:
                 raise
             raise _no_download(config.model, error) from error
+
+
+def _needs_fixed_size(model: str) -> bool:
+    """Tell whether timm builds ``model`` for one input size, as it does most transformers.
+
+    Raises:
+        UnknownNameError: there is no such model, or no such weights of it.
+    """
+    import timm
+
+    architecture = model.partition(".")[0]
+    if not timm.is_model(architecture):
+        raise unknown_name("timm model", architecture, timm.list_models())
+    try:
+        cfg = timm.get_pretrained_cfg(model)
+    except RuntimeError as error:  # the architecture is known, its tag is not
+        raise unknown_name("weights of a timm model", model, timm.list_pretrained(f"{architecture}.*")) from error
+    return cfg is not None and cfg.fixed_input_size
+
+
+def _set_input_size(network: Any, size: int, *, model: str) -> None:
+    """Fit a transformer to images of ``size``; a network that takes any size is left alone.
+
+    Raises:
+        ConfigError: ``size`` is no multiple of the patch size.
+    """
+    transformer: Any = getattr(network, "model", None)
+    if not hasattr(transformer, "set_input_size"):
+        return
+    patch = _patch_size(transformer)
+    if size % patch:
+        below, above = size // patch * patch, (size // patch + 1) * patch
+        raise ConfigError(
+            f"encoder.image_size (={size}; data.image_size where it is null) is no multiple of the patch size {patch} "
+            f"of {model!r}; set it to {f'{below} or {above}' if below else above}"
+        )
+    transformer.set_input_size(img_size=size)
+
+
+def _patch_size(transformer: Any) -> int:
+    size: int | tuple[int, int] = getattr(getattr(transformer, "patch_embed", None), "patch_size", 1)
+    return size if isinstance(size, int) else size[0]
 
 
 def _no_download(model: str, error: Exception) -> ConfigError:
@@ -103,7 +152,7 @@ def load_weight_file(network: torch.nn.Module, path: Path) -> None:
     if not path.is_file():
         raise DataError(f"{path}: no such weight file; {OFFLINE_CHOICES}")
     try:
-        state = load_state_dict(str(path), use_ema=False)
+        state = load_state_dict(str(path), use_ema=False, weights_only=True)  # timm 1.0.9 would run a pickle
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: not a readable weight file (.safetensors or .pth): {reason}") from error
