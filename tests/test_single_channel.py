@@ -48,6 +48,16 @@ def test_values_are_linear_in_the_range_and_clipped_beyond_it() -> None:
     )
 
 
+def test_the_middle_of_a_signed_type_is_half() -> None:
+    np.testing.assert_allclose(view(np.zeros((9, 9), np.int16)), 0.5, atol=1e-4)
+
+
+def test_one_hot_pixel_is_clipped_before_it_can_spread() -> None:
+    image = np.zeros((64, 64))
+    image[32, 32] = 1e6
+    assert 0 < view(image, range=[0, 1]).max() < 0.1
+
+
 def test_one_count_of_sixteen_bits_survives_resizing() -> None:
     image = np.full((64, 64), 30000, np.uint16)
     image[:, 32:] += 1
