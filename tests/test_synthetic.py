@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,13 @@ from PIL import Image
 from crdkit.errors import CrdkitError, UnknownNameError
 from crdkit.synthetic import (
     DEFECTS,
+    FOLDER_SENSORS,
+    INFRARED_DEFECTS,
+    LAYOUTS,
     LIGHT_TENT,
     MASK_VALUES,
     OBJECT_KINDS,
+    SENSORS,
     SIX_LIGHTS,
     Scene,
     make_scene,
@@ -23,10 +28,12 @@ from crdkit.synthetic import (
     render_lights,
     render_normals,
     render_rgb,
+    render_sensors,
     render_xyz,
     sample_key,
     scanner_camera,
     write_eyecandies,
+    write_folder,
     write_mvtec3d,
 )
 
@@ -140,7 +147,7 @@ def test_shape_defects_change_millimetres_but_hardly_the_colour(kind: str, defec
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("defect", DEFECTS)
+@pytest.mark.parametrize("defect", [*DEFECTS, *INFRARED_DEFECTS])
 def test_mask_is_where_the_scene_changes(kind: str, defect: str) -> None:
     for index in range(4):
         scene, twin = with_twin(kind, defect, index)
@@ -153,6 +160,47 @@ def test_mask_is_where_the_scene_changes(kind: str, defect: str) -> None:
         assert not (scene.mask & ~grown).any()
         assert np.abs(scene.height - twin.height)[~scene.mask].max() <= 0.3e-3
         assert np.abs(scene.albedo - twin.albedo)[:, ~scene.mask].max() <= 0.04
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_void_is_colder_in_infrared_and_nowhere_else(kind: str) -> None:
+    for index in range(3):
+        scene, twin = with_twin(kind, "void", index)
+        seen, intact = render_sensors(scene), render_sensors(twin)
+        assert [name for name in SENSORS if not np.array_equal(seen[name], intact[name])] == ["infrared"]
+        colder = intact["infrared"].astype(float) - seen["infrared"]
+        assert colder[scene.mask].mean() > 100  # 1 kelvin; the camera's noise is 0.06
+        assert colder[~scene.mask].mean() < 5
+        assert np.abs(scene.heat - twin.heat)[~scene.mask].max() <= 0.05
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_infrared_sees_material_that_is_missing_not_colour_or_pressure(kind: str, defect: str) -> None:
+    scene, twin = with_twin(kind, defect)
+    same = np.array_equal(render_infrared(scene), render_infrared(twin))
+    assert same == (defect in COLOUR_ONLY + SHAPE_ONLY)
+
+
+def test_sensors_are_measured_as_one_by_one_and_in_any_order() -> None:
+    scene, _ = with_twin("gear", "crack")
+    together = render_sensors(scene, SENSORS[::-1])
+    assert tuple(together) == SENSORS[::-1]
+    assert all(np.array_equal(render_sensors(scene, [name])[name], together[name]) for name in SENSORS)
+    kinds = {name: (array.dtype.name, array.shape[2:]) for name, array in together.items()}
+    colour = ("uint8", (3,))
+    assert kinds == {
+        "rgb": colour,
+        "xyz": ("float32", (3,)),
+        "depth": ("float32", ()),
+        "normals": colour,
+        "infrared": ("uint16", ()),
+        **{f"image_{number}": colour for number in range(6)},
+    }
+    measured = together["xyz"][..., 2] > 0
+    assert np.abs(together["depth"] - together["xyz"][..., 2])[measured].max() < 0.6e-3
+    with pytest.raises(UnknownNameError, match=r"unknown synthetic sensor 'xzy' - did you mean 'xyz'\?"):
+        render_sensors(scene, ["xzy"])
 
 
 def test_crack_shows_in_both_sensors() -> None:
@@ -249,6 +297,44 @@ def test_eyecandies_layout(tmp_path: Path) -> None:
         assert f"anomalous: {int(anomalous)}" in (folder / f"{number:02d}_metadata.yaml").read_text()
 
 
+SMALL = {"categories": ["gear"], "train": 1, "validation": 1, "test_good": 1, "test_per_defect": 1, "size": 64}
+
+
+def test_folder_layout(tmp_path: Path) -> None:
+    sensors = ["rgb", "xyz", "depth", "normals", "infrared", "light_0", "light_5"]
+    out = write_folder(tmp_path / "out", sensors=sensors, **SMALL)
+    endings = {"xyz": "tiff", "depth": "tiff"}
+    files = [f"{sensor}/000.{endings.get(sensor, 'png')}" for sensor in sensors]
+    starts = ["train/good", "validation/good", "test/good", *(f"test/{name}" for name in (*DEFECTS, "void"))]
+    expected = {f"gear/{start}/{file}" for start in starts for file in files}
+    assert set(contents(out)) == expected | {f"gear/test/{name}/mask/000.png" for name in (*DEFECTS, "void")}
+    folder = out / "gear/test/void"
+    scene = make_scene("gear", camera=scanner_camera(64), key=sample_key(0, "gear", "test", "void", 0), defect="void")
+    measured = render_sensors(scene)
+    for sensor, file in zip(sensors, files, strict=True):
+        path = folder / file
+        stored = tifffile.imread(path) if path.suffix == ".tiff" else np.asarray(Image.open(path))
+        assert stored.dtype == measured[FOLDER_SENSORS[sensor]].dtype
+        assert np.array_equal(stored, measured[FOLDER_SENSORS[sensor]])
+    mask = np.asarray(Image.open(folder / "mask/000.png"))
+    assert np.array_equal(mask, scene.mask * np.uint8(255))
+
+
+def test_folder_layout_can_do_without_validation_and_infrared(tmp_path: Path) -> None:
+    out = write_folder(tmp_path / "out", sensors=["rgb"], **SMALL | {"validation": 0})
+    assert sorted(folder.name for folder in (out / "gear").iterdir()) == ["test", "train"]
+    assert not (out / "gear/test/void").exists()  # nothing there could see it
+
+
+def test_layouts_hold_the_same_samples_and_take_the_same_arguments(tmp_path: Path) -> None:
+    written = {name: contents(write(tmp_path / name, **SMALL)) for name, write in LAYOUTS.items()}
+    for file in ("rgb/000.png", "xyz/000.tiff"):
+        for part in ("train/good", "test/crack"):
+            assert written["folder"][f"gear/{part}/{file}"] == written["mvtec3d"][f"gear/{part}/{file}"]
+    parameters = [set(inspect.signature(write).parameters) for write in LAYOUTS.values()]
+    assert set.intersection(*parameters) == {*inspect.signature(write_mvtec3d).parameters}
+
+
 def test_refuses_to_overwrite_and_leaves_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
@@ -276,6 +362,8 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.
 def test_wrong_arguments_say_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown synthetic category 'biscuits' - did you mean 'biscuit'\?"):
         write_mvtec3d(tmp_path / "out", categories=["biscuits"])
+    with pytest.raises(UnknownNameError, match=r"unknown synthetic sensor 'light_9' - did you mean 'light_"):
+        write_folder(tmp_path / "out", sensors=["light_9"])
     with pytest.raises(UnknownNameError, match=r"unknown synthetic defect 'dnt' - did you mean 'dent'\?"):
         make_scene("gear", camera=CAMERA, key=(0,), defect="dnt")
     with pytest.raises(CrdkitError, match=r"train \(=-1\) must be 0 or more"):
