@@ -220,7 +220,7 @@ def test_a_run_tells_a_transformer_its_image_size():
     run = RunConfig.preset("quick").with_overrides(
         "student.depths=null",
         "modalities.depth=null",
-        "modalities.rgb.encoder={name: timm, model: test_vit, layers: [1, 3, 5], pretrained: false}",
+        "modalities.rgb.encoder={name: timm, model: vit_tiny_patch16_224, layers: [1, 2, 3], pretrained: false}",
     )
     assert CRD.from_config(run.with_overrides("data.image_size=96")).specs["rgb"].sizes == (6, 6, 6)
     seen = run.with_overrides("data.image_size=100", "modalities.rgb.encoder.image_size=48")
