@@ -19,8 +19,9 @@ Merge = Literal["concat", "mean"]
 class StudentConfig(StrictConfig):
     """Size of the student; the defaults give the published one for a WideResNet-50-2 teacher."""
 
-    depths: tuple[int, ...] | None = Field(
-        None, description="residual blocks per decoder stage, coarse to fine; None: 3, 4 and then 6"
+    depths: int | tuple[int, ...] | None = Field(
+        None,
+        description="residual blocks of every decoder stage, or of each, coarse to fine; None: 3, 4 and then 6",
     )
     embedding_blocks: int = Field(3, ge=1, description="residual blocks of the one-class embedding")
     min_width: int = Field(
@@ -33,7 +34,10 @@ class StudentConfig(StrictConfig):
         Raises:
             ConfigError: ``depths`` has not one positive entry per level.
         """
-        depths = self.depths if self.depths is not None else tuple((3, 4, 6)[min(i, 2)] for i in range(levels))
+        published = tuple((3, 4, 6)[min(stage, 2)] for stage in range(levels))
+        depths = published if self.depths is None else self.depths
+        if isinstance(depths, int):
+            depths = (depths,) * levels
         if len(depths) != levels or min(depths) < 1:
             raise ConfigError(
                 f"student.depths (={list(depths)}) needs one entry >= 1 per level of the teacher ({levels})"

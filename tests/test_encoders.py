@@ -94,7 +94,7 @@ def test_a_teacher_can_see_another_size(encoder, size):
 
 
 def test_equal_options_share_one_teacher():
-    quick = RunConfig.preset("quick").with_overrides("student.depths=null")
+    quick = RunConfig.preset("quick")
     shared = CRD.from_config(quick)
     assert list(shared.teachers) == ["rgb"]
     assert shared.teacher_of == {"rgb": "rgb", "depth": "rgb"}
@@ -218,7 +218,6 @@ def test_transformers_give_stacks_of_token_maps(model, layers, size, channels, s
 
 def test_a_run_tells_a_transformer_its_image_size():
     run = RunConfig.preset("quick").with_overrides(
-        "student.depths=null",
         "modalities.depth=null",
         "modalities.rgb.encoder={name: timm, model: vit_tiny_patch16_224, layers: [1, 2, 3], pretrained: false}",
     )

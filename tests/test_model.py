@@ -188,3 +188,9 @@ def test_a_small_student_learns_to_imitate():
         optimizer.step()
         totals.append(total.item())
     assert totals[-1] < 0.85 * totals[0]
+
+
+def test_one_depth_serves_branches_with_any_number_of_levels():
+    model = build({"a": CNN, "b": FeatureSpec(channels=(4, 8), sizes=(16, 8), signed=False)}, depths=2)
+    blocks = {name: [len(stage) for stage in model.branch(name).student.decoder.stages] for name in model.modalities}
+    assert blocks == {"a": [2, 2, 2], "b": [2, 2]}

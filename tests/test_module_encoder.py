@@ -70,7 +70,6 @@ def test_a_detector_holds_its_weights_and_imports_its_code_again(tiny, tmp_path,
     run = tiny.with_overrides(
         "modalities.rgb.encoder={name: module, target: 'factory_teacher:Pyramid'}",
         "modalities.depth.encoder={name: module, target: 'teachers:build', image_size: 40}",
-        "student.depths=null",
         "training.epochs=1",
     )
     detector = crdkit.fit(run)
