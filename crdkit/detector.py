@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 
 import crdkit
 from crdkit.config import RunConfig
-from crdkit.errors import CrdkitError, DataError, DetectorFormatError
+from crdkit.errors import CrdkitError, DataError, DetectorFormatError, UnknownNameError, explain
 from crdkit.evaluation import Scorer
 from crdkit.layers import FeatureSpec
 from crdkit.model import CRD
+from crdkit.registry import StrictConfig
 from crdkit.resident import build_views, view_sample
+from crdkit.scans import check_sensors
 from crdkit.training import select_device
 
 FORMAT = "crdkit-detector"
@@ -85,10 +88,11 @@ class Detector:
         """Find defects in one sample.
 
         Args:
-            sensors: raw measurements by sensor name, e.g. ``{"rgb": (H, W, 3) uint8, "xyz": (H, W, 3) metres}``.
+            sensors: raw measurements by sensor name, e.g. ``{"rgb": (H, W, 3) uint8, "xyz": (H, W, 3) metres}``,
+                all of one height and width; 0 or NaN where a scan measured nothing.
 
         Raises:
-            DataError: a sensor is missing, or has a shape or dtype that its modality does not read.
+            DataError: a sensor is missing, differs in size, or is nothing that its modality reads.
         """
         missing = [name for name in self.sensors if name not in sensors]
         if missing:
@@ -96,8 +100,9 @@ class Detector:
                 f"sensor {', '.join(map(repr, missing))} is missing: this detector needs "
                 f"{list(self.sensors)}, got {sorted(sensors)}"
             )
-        height, width = sensors[self.sensors[0]].shape[:2]
-        views = view_sample(self.views, sensors, image_size=self.config.data.image_size)
+        measured = check_sensors({name: sensors[name] for name in self.sensors})
+        height, width = measured[self.sensors[0]].shape[:2]
+        views = view_sample(self.views, measured, image_size=self.config.data.image_size)
         out = self.model({name: view[None].to(self.device) for name, view in views.items()})
         maps = self.scorer(out)
 
@@ -157,9 +162,15 @@ class Detector:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        header = _read_header(Path(path))
-        config = RunConfig.from_dict(header["config"], source=f"{path}/config.json")
-        specs = {name: FeatureSpec(**_as_tuples(spec)) for name, spec in header["specs"].items()}
+        file = Path(path) / "config.json"
+        header = _read_header(file)
+        config = RunConfig.from_dict(header.config, source=str(file))
+        specs = {name: FeatureSpec(**spec.model_dump()) for name, spec in header.specs.items()}
+        if list(specs) != list(config.modalities):
+            raise DetectorFormatError(
+                f"{file}: specs are of {list(specs)}, but modalities are {list(config.modalities)}; "
+                "copy the detector again"
+            )
         model = CRD.from_config(config, load_weights=False, specs=specs)
         scorer = Scorer(config)
         weights = Path(path) / "model.safetensors"
@@ -182,16 +193,27 @@ class Detector:
         return {name: value.detach().cpu().contiguous() for name, value in state.items()}
 
 
-def _as_tuples(spec: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()}
+class _Spec(StrictConfig):
+    channels: tuple[int, ...]
+    sizes: tuple[int, ...]
+    signed: bool
 
 
-def _read_header(folder: Path) -> dict[str, Any]:
-    file = folder / "config.json"
+class _Header(StrictConfig):
+    """What a detector's config.json holds."""
+
+    format: str
+    format_version: int
+    crdkit: str
+    config: dict[str, Any]
+    specs: dict[str, _Spec]
+
+
+def _read_header(file: Path) -> _Header:
     if not file.is_file():
-        nested = folder / "detector"
+        nested = file.parent / "detector"
         hint = f"did you mean {nested}?" if (nested / "config.json").is_file() else "give the folder that save() wrote"
-        raise DetectorFormatError(f"{folder}: holds no detector (no config.json); {hint}")
+        raise DetectorFormatError(f"{file.parent}: holds no detector (no config.json); {hint}")
     try:
         header = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -203,4 +225,9 @@ def _read_header(folder: Path) -> dict[str, Any]:
             f"{file}: format version {header.get('format_version')!r} is unknown to crdkit {crdkit.__version__}, "
             f"which reads version {FORMAT_VERSION}; it was written by crdkit {header.get('crdkit')!r}: use that version"
         )
-    return header
+    try:
+        return _Header.model_validate(header)
+    except ValidationError as error:
+        raise DetectorFormatError(f"{file}: is damaged: {explain(error)}; copy the detector again") from error
+    except UnknownNameError as error:
+        raise DetectorFormatError(f"{file}: is damaged: {error}; copy the detector again") from error

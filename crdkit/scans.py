@@ -2,10 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from crdkit.errors import DataError
 from crdkit.images import check_array, describe
+
+FARTHEST_METRES = 100.0
+
+
+def check_sensors(sensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return one sample's raw sensors with NaN in scans and depth images set to 0, which means "not measured".
+
+    Args:
+        sensors: (H, W) or (H, W, C) arrays of one height and width, by sensor name.
+
+    Raises:
+        DataError: a value is no such array, sizes differ, or a scan is empty, infinite or in millimetres.
+    """
+    checked: dict[str, np.ndarray] = {}
+    for name, array in sensors.items():
+        if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or array.size == 0:
+            found = describe(array) if isinstance(array, np.ndarray) else type(array).__name__
+            raise DataError(f"sensor {name!r}: expected a numpy array (H, W) or (H, W, C), found {found}")
+        checked[name] = _known(array, name=name) if np.issubdtype(array.dtype, np.floating) else array
+    sizes = {name: array.shape[:2] for name, array in checked.items()}
+    if len(set(sizes.values())) > 1:
+        found = ", ".join(f"{name} {height} x {width}" for name, (height, width) in sizes.items())
+        raise DataError(f"all sensors must have one height x width, found {found}; resample them to one another")
+    return checked
+
+
+def _known(array: np.ndarray, *, name: str) -> np.ndarray:
+    missing = np.isnan(array)
+    if array.ndim == 3:
+        missing = np.broadcast_to(missing.any(axis=2, keepdims=True), array.shape)
+    known = np.where(missing, array.dtype.type(0), array) if missing.any() else array
+    if not np.isfinite(known).all():
+        raise DataError(f"sensor {name!r}: holds infinite values; set pixels without a measurement to 0 or NaN")
+    if array.ndim == 3:
+        check_metres(known, source=f"sensor {name!r}")
+        if not known[..., -1].any():
+            raise DataError(f"sensor {name!r}: no pixel holds a measurement (Z is 0 or NaN everywhere)")
+    return known
+
+
+def check_metres(xyz: np.ndarray, *, source: object) -> None:
+    """Refuse a scan (H, W, 3) with a coordinate beyond 100 m, which looks like millimetres.
+
+    Raises:
+        DataError: there is one.
+    """
+    farthest = float(np.abs(xyz).max())
+    if farthest > FARTHEST_METRES:
+        raise DataError(
+            f"{source}: a coordinate of {farthest:.0f} m; expected metres, and this looks like millimetres; "
+            "divide by 1000"
+        )
 
 
 def check_scan(xyz: np.ndarray, *, source: object) -> None:

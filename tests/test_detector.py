@@ -49,6 +49,31 @@ def test_missing_or_unfit_sensors(detector, samples):
         detector.predict({**samples[0].sensors, "rgb": np.zeros((64, 64), np.uint8)})
 
 
+@pytest.mark.parametrize(
+    ("sensor", "damage", "message"),
+    [
+        ("xyz", lambda xyz: xyz * 1e6, r"sensor 'xyz': a coordinate of .* looks like millimetres; divide by 1000"),
+        ("xyz", lambda xyz: xyz[:-8], r"one height x width, found rgb 64 x 64, xyz 56 x 64; resample"),
+        ("xyz", np.zeros_like, r"sensor 'xyz': no pixel holds a measurement"),
+        ("xyz", lambda xyz: np.full_like(xyz, np.inf), r"sensor 'xyz': holds infinite values"),
+        ("rgb", lambda rgb: rgb.tolist(), r"sensor 'rgb': expected a numpy array .* found list"),
+        ("rgb", lambda rgb: rgb[None], r"sensor 'rgb': expected a numpy array .* found uint8 \(1, 64, 64, 3\)"),
+        ("rgb", lambda rgb: rgb[:0], r"sensor 'rgb': expected a numpy array .* found uint8 \(0, 64, 3\)"),
+    ],
+)
+def test_unfit_arrays_are_named(detector, samples, sensor, damage, message):
+    with pytest.raises(DataError, match=message):
+        detector.predict({**samples[0].sensors, sensor: damage(samples[0].sensors[sensor])})
+
+
+def test_nan_and_zero_both_mean_not_measured(detector, samples):
+    holes = {**samples[0].sensors, "xyz": samples[0].sensors["xyz"].copy()}
+    holes["xyz"][20:24, 20:24] = 0
+    nan = {**holes, "xyz": holes["xyz"].copy()}
+    nan["xyz"][20:24, 20:24, 2] = np.nan
+    np.testing.assert_array_equal(detector.predict(nan).anomaly_map, detector.predict(holes).anomaly_map)
+
+
 def test_saving_is_all_or_nothing(detector, tmp_path, monkeypatch):
     detector.save(tmp_path / "new/detector")
     assert sorted(entry.name for entry in (tmp_path / "new/detector").iterdir()) == ["config.json", "model.safetensors"]
@@ -96,6 +121,22 @@ def test_unknown_formats_are_refused(copy, tmp_path):
         Detector.load(copy)
     (copy / "config.json").write_text("{")
     with pytest.raises(DetectorFormatError, match=r"config\.json: cannot be read"):
+        Detector.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"specs": None}, r"specs \(=None\)"),
+        ({"specs": {}}, r"specs are of \[\], but modalities are \['rgb', 'depth'\]"),
+        ({"specs": {"rgb": {"channels": [1]}}}, r"specs\.rgb\.sizes is missing"),
+        ({"surprise": 1}, r"unknown key 'surprise'"),
+        ({"config": []}, r"config \(=\[\]\)"),
+    ],
+)
+def test_a_damaged_header_is_refused(copy, changes, message):
+    edit(copy, **changes)
+    with pytest.raises(DetectorFormatError, match=rf"config\.json: .*{message}.*copy the detector again"):
         Detector.load(copy)
 
 

@@ -12,10 +12,10 @@ from pydantic import Field
 from crdkit.datasets import Dataset, DatasetConfig, RawSample, SampleRecord, Split, datasets
 from crdkit.errors import DataError, unknown_name
 from crdkit.images import check_array, read_image, read_mask, read_tiff
+from crdkit.scans import check_metres
 
 _SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _SUFFIXES: Mapping[str, tuple[str, ...]] = {"rgb": (".png",), "xyz": (".tiff", ".tif"), "gt": (".png",)}
-_FARTHEST_METRES = 100.0
 
 
 @datasets.register("mvtec3d")
@@ -149,11 +149,7 @@ class MVTec3D(Dataset):
                 f"{path}: {np.count_nonzero(missing & ~nan)} pixels have Z = 0, but data.missing=nan says that missing "
                 "measurements are NaN; set data.missing to zero or both"
             )
-        if (farthest := float(np.abs(xyz).max())) > _FARTHEST_METRES:
-            raise DataError(
-                f"{path}: a coordinate of {farthest:.0f} m; expected metres, and this looks like millimetres; "
-                "divide the file by 1000"
-            )
+        check_metres(xyz, source=path)
         return xyz
 
 
