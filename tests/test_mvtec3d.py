@@ -8,22 +8,27 @@ import shutil
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+import torch
+from conftest import TINY
 from PIL import Image
 
 from crdkit import progress
+from crdkit.background import foreground
+from crdkit.cli import main
 from crdkit.datasets import DatasetConfig, RawSample, datasets
 from crdkit.datasets.mvtec3d import MVTec3D
 from crdkit.decoding import BadSampleWarning, decode
-from crdkit.errors import ConfigError, CrdkitError, DataError, UnknownNameError
-from crdkit.modalities.depth import Depth, foreground
+from crdkit.errors import ConfigError, DataError, UnknownNameError
+from crdkit.modalities.depth import Depth
 from crdkit.modalities.rgb import RGB
+from crdkit.resident import load_split
 
 HEIGHT, WIDTH = 12, 16
 REAL = os.environ.get("CRDKIT_REAL_SAMPLE")
@@ -210,7 +215,7 @@ def test_missing_and_empty_splits_are_named(category: Path) -> None:
         ("train", "train/good/rgb/003.png", r"train/good/rgb/003\.png: the file does not exist, but others"),
         ("train", "train/good/rgb", r"train/good/rgb: the folder does not exist; .*folders: xyz"),
         ("test", "test/hole/gt/007.png", r"test/hole/gt/007\.png: the file does not exist"),
-        ("test", "test/hole/gt", r"test/hole/gt/000\.png: the file does not exist \(and 1 more\)"),
+        ("test", "test/hole/gt", r"test/hole/gt: the folder does not exist; .*folders: rgb, xyz"),
     ],
 )
 def test_unpaired_files_are_named(category: Path, split: Any, removed: str, message: str) -> None:
@@ -218,6 +223,42 @@ def test_unpaired_files_are_named(category: Path, split: Any, removed: str, mess
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(DataError, match=message):
         dataset(category).records(split)
+
+
+@pytest.mark.parametrize(
+    ("split", "removed", "kept"),
+    [
+        ("train", "train/good/rgb/003.png", 5),
+        ("train", "train/good/xyz/003.tiff", 5),
+        ("test", "test/hole/gt/007.png", 4),
+    ],
+)
+def test_incomplete_samples_are_skipped_and_counted(category: Path, split: Any, removed: str, kept: int) -> None:
+    (category / removed).unlink()
+    views = {"rgb": RGB(RGB.Config())}
+    data = dataset(category, on_bad_sample="skip", image_size=16)
+    with pytest.warns(
+        BadSampleWarning, match=rf"skipped 1 of {kept + 1} .*{removed}: the file does not exist"
+    ) as caught:
+        loaded = load_split(data, split, views=views, device=torch.device("cpu"))
+    assert len(caught) == 1
+    assert len(loaded) == len(loaded.inputs["rgb"]) == kept
+    left_out = {record.sample_id for record in data.records(split)} - {record.sample_id for record in loaded.records}
+    assert left_out == {f"{Path(removed).parts[1]}/{Path(removed).stem}"}
+    assert loaded.masks is not None
+
+
+def test_skipping_keeps_errors_of_structure(category: Path) -> None:
+    data = dataset(category, on_bad_sample="skip")
+    shutil.rmtree(category / "test/hole/gt")
+    with pytest.raises(DataError, match=r"test/hole/gt: the folder does not exist"):
+        data.records("test")
+    shutil.rmtree(category / "validation")
+    with pytest.raises(DataError, match=r"the folder of the split 'validation' does not exist"):
+        data.records("validation")
+    (category / "train/hole").mkdir()
+    with pytest.raises(DataError, match="may hold nothing but 'good'"):
+        data.records("train")
 
 
 def test_a_mask_without_image_is_named(category: Path) -> None:
@@ -442,17 +483,29 @@ def test_interrupt_from_the_keyboard_stops_promptly(category: Path) -> None:
     assert not decoding_threads()
 
 
-def test_decoding_shows_its_progress(category: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    progress.set_quiet(False)
+def test_decoding_shows_its_progress(category: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, int, int]] = []
+
+    def track(items: Iterable[Any], *, description: str, total: int) -> Iterator[Any]:
+        for done, item in enumerate(items, start=1):
+            shown.append((description, done, total))
+            yield item
+
+    monkeypatch.setattr("crdkit.decoding.track", track)
     data = dataset(category)
-    assert len(list(decode(data, data.records("train"), checksum, sensors=["rgb"], description="reading train"))) == 6
-    assert capsys.readouterr().out == ""
+    list(decode(data, data.records("train"), checksum, sensors=["rgb"], description="reading train"))
+    assert shown == [("reading train", done, 6) for done in range(1, 7)]
 
 
-def test_every_error_is_one_line_and_ends_with_exit_code_two(category: Path) -> None:
-    with pytest.raises(CrdkitError) as caught:
-        dataset(category, category="prt").records("train")
-    assert "\n" not in str(caught.value)
+def test_a_bad_folder_ends_the_command_in_one_line_with_exit_code_two(
+    category: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = [f"data.root={category.parent}", "data.category=prt"]
+    code = main(["--quiet", "train", "quick", *wrong, *TINY[1:], "--out", str(tmp_path / "run")])
+    message = capsys.readouterr().err
+    assert code == 2
+    assert message.count("\n") == 1
+    assert "unknown category 'prt' - did you mean 'part'?" in message
 
 
 @pytest.mark.skipif(not REAL, reason="CRDKIT_REAL_SAMPLE names no folder with cable_gland scans")

@@ -78,8 +78,11 @@ class Dataset(Component, ABC):
     def records(self, split: Split) -> Sequence[SampleRecord]:
         """List the samples of ``split`` in a fixed order without decoding them.
 
+        With ``on_bad_sample="skip"`` a sample that lacks a file is listed all the same; `read` refuses it, so
+        that it is counted with the unreadable ones.
+
         Raises:
-            DataError: a folder or file is missing or unpaired; the message holds the path.
+            DataError: a folder is missing, or with ``on_bad_sample="error"`` a file; the message holds the path.
         """
 
     @abstractmethod
@@ -87,7 +90,7 @@ class Dataset(Component, ABC):
         """Decode ``sensors`` of one sample (all of them if None) and its mask.
 
         Raises:
-            DataError: a file is truncated, of the wrong shape or dtype, or holds no measurement.
+            DataError: a file is missing, truncated, of the wrong shape or dtype, or holds no measurement.
         """
 
 

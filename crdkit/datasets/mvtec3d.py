@@ -46,9 +46,12 @@ class MVTec3D(Dataset):
     def records(self, split: Split) -> Sequence[SampleRecord]:
         """List the samples of ``split`` sorted by defect type, then by file name.
 
+        With ``on_bad_sample="skip"`` a sample that lacks a file is listed all the same, and `read` refuses it.
+
         Raises:
             DataError: root, category, split or a file is missing, unpaired or out of place.
         """
+        keep = self.config.on_bad_sample == "skip"
         folder = self._category_folder() / split
         if not folder.is_dir():
             raise DataError(f"{folder}: the folder of the split {split!r} does not exist; {_found(folder.parent)}")
@@ -61,7 +64,7 @@ class MVTec3D(Dataset):
                     f"{folder}: the split {split!r} may hold nothing but 'good', {_found(folder)}; "
                     "move anomalous samples to the split 'test'"
                 )
-        records = [record for defect in defects for record in _samples(folder / defect, split)]
+        records = [record for defect in defects for record in _samples(folder / defect, split, keep_incomplete=keep)]
         if not records:
             raise DataError(f"{folder}: the split {split!r} holds no sample; expected files like good/rgb/000.png")
         return records
@@ -70,12 +73,13 @@ class MVTec3D(Dataset):
         """Decode ``sensors`` of one sample (all of them if None) and its mask, at their own resolution.
 
         Raises:
-            DataError: a file is truncated, of the wrong shape, dtype or coding, or holds no measurement;
+            DataError: a file is missing, truncated, of the wrong shape, dtype or coding, or holds no measurement;
                 or two files of the sample differ in height and width.
             UnknownNameError: a sensor that this dataset does not have.
         """
         readers = {"rgb": self._read_rgb, "xyz": self._read_xyz}
         wanted = self.sensors if sensors is None else sensors
+        _require_files([*record.files.values(), *([record.mask_file] if record.mask_file else [])])
         arrays: dict[str, np.ndarray] = {}
         for name in wanted:
             if name not in readers:
@@ -153,32 +157,38 @@ class MVTec3D(Dataset):
         return xyz
 
 
-def _samples(folder: Path, split: Split) -> list[SampleRecord]:
+def _samples(folder: Path, split: Split, *, keep_incomplete: bool) -> list[SampleRecord]:
     defect = folder.name
-    files = {sensor: _files(folder / sensor, sensor) for sensor in ("rgb", "xyz")}
-    masks = _files(folder / "gt", "gt") if (folder / "gt").exists() else {}
-    stems = sorted(set(files["rgb"]) | set(files["xyz"]))
-    for sensor, present in files.items():
-        _require(folder, sensor, present, stems)
-    if defect != "good":
-        _require(folder, "gt", masks, stems)
+    has_masks = defect != "good" or (folder / "gt").exists()
+    files = {sensor: _files(folder / sensor, sensor) for sensor in ("rgb", "xyz", *(("gt",) if has_masks else ()))}
+    masks = files.pop("gt", {})
+    stems = sorted({*files["rgb"], *files["xyz"], *(masks if keep_incomplete else ())})
     if orphans := sorted(set(masks) - set(stems)):
         raise DataError(f"{masks[orphans[0]]}: a mask without its image {folder / 'rgb' / orphans[0]}.png; remove it")
-    return [
+
+    def path(sensor: str, stem: str, present: Mapping[str, Path]) -> Path:
+        return present.get(stem, folder / sensor / f"{stem}{_SUFFIXES[sensor][0]}")
+
+    records = [
         SampleRecord(
             sample_id=f"{defect}/{stem}",
             split=split,
             label=0 if defect == "good" else 1,
             defect_type=defect,
-            files={sensor: present[stem] for sensor, present in files.items()},
-            mask_file=masks.get(stem),
+            files={sensor: path(sensor, stem, present) for sensor, present in files.items()},
+            mask_file=path("gt", stem, masks) if defect != "good" else masks.get(stem),
         )
         for stem in stems
     ]
+    if not keep_incomplete:
+        for sensor in files:
+            _require_files([record.files[sensor] for record in records])
+        _require_files([record.mask_file for record in records if record.mask_file])
+    return records
 
 
-def _require(folder: Path, sensor: str, files: Mapping[str, Path], stems: Iterable[str]) -> None:
-    absent = [folder / sensor / f"{stem}{_SUFFIXES[sensor][0]}" for stem in stems if stem not in files]
+def _require_files(paths: Iterable[Path]) -> None:
+    absent = [path for path in paths if not path.exists()]
     if absent:
         others = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
         raise DataError(

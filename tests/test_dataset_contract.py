@@ -1,0 +1,122 @@
+"""One contract over every registered dataset, on the tiny folders that its own synthetic writer makes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from crdkit.datasets import Dataset, RawSample, Split, datasets
+from crdkit.decoding import BadSampleWarning, decode
+from crdkit.errors import DataError
+from crdkit.synthetic import DEFECTS, LAYOUTS
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+COUNTS = {"train": 3, "validation": 2, "test": 2 + len(DEFECTS)}
+Build = Callable[..., Dataset]
+
+
+@pytest.fixture(scope="module", params=list(datasets))
+def layout(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """The name of a dataset and a folder in its layout with one category."""
+    name = request.param
+    if name not in LAYOUTS:
+        pytest.fail(
+            f"dataset {name!r} has no synthetic writer: add one to crdkit.synthetic.LAYOUTS, known: {[*LAYOUTS]}"
+        )
+    out = tmp_path_factory.mktemp(name) / "data"
+    LAYOUTS[name](out, categories=["biscuit"], train=3, validation=2, test_good=2, test_per_defect=1, size=32)
+    return name, out
+
+
+@pytest.fixture
+def build(layout: tuple[str, Path], tmp_path: Path) -> Build:
+    """Build the dataset on a copy of its folder, which a test may damage."""
+    name, written = layout
+    root = shutil.copytree(written, tmp_path / "data")
+    (category,) = [folder.name for folder in root.iterdir()]
+
+    def build(**options: Any) -> Dataset:
+        config = {"name": name, "root": root, "category": category, "image_size": 32, "workers": 2}
+        return datasets.get(name)(datasets.build_config(config | options))
+
+    return build
+
+
+def contents(sample: RawSample) -> dict[str, bytes]:
+    mask = {} if sample.mask is None else {"mask": sample.mask.tobytes()}
+    return mask | {name: array.tobytes() for name, array in sample.sensors.items()}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_records_are_complete_unique_and_in_a_fixed_order(build: Build, split: Split) -> None:
+    records = build().records(split)
+    assert len({record.sample_id for record in records}) == len(records) == COUNTS[split]
+    assert list(records) == list(build().records(split))
+    assert {record.split for record in records} == {split}
+    for record in records:
+        assert record.label == (record.defect_type != "good")
+        assert all(path.is_file() for path in record.files.values())
+    assert any(record.label for record in records) == (split == "test")
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_samples_hold_every_sensor_and_an_aligned_mask(build: Build, split: Split) -> None:
+    dataset = build()
+    for record in dataset.records(split):
+        sample = dataset.read(record)
+        assert tuple(sample.sensors) == dataset.sensors
+        assert {array.shape[:2] for array in sample.sensors.values()} == {(32, 32)}
+        assert sample.mask is not None
+        assert sample.mask.shape == (32, 32)
+        assert sample.mask.dtype == np.uint8
+        assert set(np.unique(sample.mask)) <= {0, 255}
+        assert sample.mask.any() == bool(record.label)
+
+
+def test_threads_read_the_same_bytes(build: Build) -> None:
+    dataset = build()
+    records = list(dataset.records("test"))
+    alone = [contents(dataset.read(record)) for record in records]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda record: contents(dataset.read(record)), records * 4))
+    assert together == alone * 4
+
+
+def test_only_the_sensors_asked_for_are_decoded(build: Build) -> None:
+    dataset = build()
+    record = dataset.records("train")[0]
+    wanted = dataset.sensors[0]
+    for sensor, path in record.files.items():
+        if sensor != wanted:
+            path.write_bytes(b"damaged")
+    assert tuple(dataset.read(record, [wanted]).sensors) == (wanted,)
+    with pytest.raises(DataError, match="damaged"):
+        dataset.read(record)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_a_bad_file_stops_or_is_skipped_and_counted(build: Build, damage: str) -> None:
+    records = build().records("train")
+    path = records[1].image_path
+    path.write_bytes(path.read_bytes()[:40]) if damage == "truncated" else path.unlink()
+    with pytest.raises(DataError, match=path.name):
+        list(decode(build(), build().records("train"), contents))
+    skipping = build(on_bad_sample="skip")
+    with pytest.warns(BadSampleWarning, match=f"skipped 1 of 3 samples .*{path.name}") as caught:
+        decoded = list(decode(skipping, skipping.records("train"), contents))
+    assert len(caught) == 1
+    assert [record.sample_id for record, _ in decoded] == [records[0].sample_id, records[2].sample_id]
+
+
+@pytest.mark.parametrize("on_bad_sample", ["error", "skip"])
+def test_missing_root_and_category_are_errors(build: Build, tmp_path: Path, on_bad_sample: str) -> None:
+    with pytest.raises(DataError, match=r"nowhere: data\.root does not exist"):
+        build(root=tmp_path / "nowhere", on_bad_sample=on_bad_sample).records("train")
+    with pytest.raises(DataError, match="unknown category 'no_such_part'"):
+        build(category="no_such_part", on_bad_sample=on_bad_sample).records("train")
