@@ -12,7 +12,7 @@ import typer
 import crdkit
 from crdkit.decoding import BadSampleWarning
 from crdkit.errors import CrdkitError
-from crdkit.progress import say, set_quiet
+from crdkit.progress import set_quiet
 
 app = typer.Typer(
     help="Find and localise defects from several sensors, learning from good parts only.",
@@ -149,12 +149,12 @@ def _fail(message: str, *, code: int) -> int:
 
 
 def _interrupted() -> int:
-    print("interrupted; no detector was written", file=sys.stderr)
+    print("interrupted", file=sys.stderr)
     return INTERRUPTED
 
 
 def _one_line_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    say(f"warning: {message}")
+    print(f"warning: {message}", file=sys.stderr)  # with --quiet too
 
 
 def entry_point() -> None:

@@ -31,6 +31,8 @@ class ResidentSplit:
     """(N, S, S) bool on the CPU; None unless every sample has ground truth."""
     labels: np.ndarray | None
     """(N,) 0 or 1; None unless every sample is labelled."""
+    skipped: int = 0
+    """Samples that could not be read (``data.on_bad_sample=skip``)."""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -80,6 +82,7 @@ def load_split(dataset: Dataset, split: Split, *, views: Views, device: torch.de
         inputs={name: torch.stack(tensors).to(device) for name, tensors in inputs.items()},
         masks=torch.from_numpy(np.stack(known) > 0) if len(known) == len(kept) else None,
         labels=None if None in labels else np.array(labels, dtype=np.int64),
+        skipped=len(records) - len(kept),
     )
 
 

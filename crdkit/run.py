@@ -7,6 +7,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,16 +18,20 @@ import torch
 
 import crdkit
 from crdkit.config import RunConfig
+from crdkit.datasets import Split
 from crdkit.detector import Detector
 from crdkit.errors import ConfigError, CrdkitError
 from crdkit.evaluation import Maps, Scorer, calibrate, measure, score
 from crdkit.model import CRD
 from crdkit.report import ReportData, write_report
 from crdkit.resident import ResidentSplit, TeacherFeatures, build_dataset, build_views, load_split
-from crdkit.training import EpochLog, select_device, train
+from crdkit.training import EpochLog, select_device, train, uses_bf16
 
-UNFINISHED = {"config.yaml", "log.jsonl"}
-"""What a run that was interrupted leaves behind; the next run into the same folder replaces it."""
+OURS = {"config.yaml", "log.jsonl", "scores.csv", "report.html", "figures", "detector"}
+"""What a run writes before metrics.json; without that file it is unfinished, and the next run replaces it."""
+
+PHASES = ("load", "teacher", "train", "evaluate")
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 def fit(config: RunConfig, out: Path | str | None = None) -> Detector:
@@ -44,9 +49,11 @@ def fit(config: RunConfig, out: Path | str | None = None) -> Detector:
     """
     device = select_device(config.training.device)
     dataset, views = build_dataset(config), build_views(config)
-    for split in ("train", "validation") if out is None else ("train", "validation", "test"):
+    for split in SPLITS[:2] if out is None else SPLITS:
         dataset.records(split)  # what is missing shows before anything is written or decoded
-    folder = None if out is None else _prepare(Path(out), config)
+    folder = None if out is None else _prepare(Path(out))
+    if folder is not None:
+        write_text(folder / "config.yaml", config.to_yaml())
     clock = _Clock()
     with clock("load"):
         normals = load_split(dataset, "train", views=views, device=device)
@@ -75,14 +82,11 @@ def fit(config: RunConfig, out: Path | str | None = None) -> Detector:
             return detector
         maps = score(model, scorer, test, batch_size=batch_size)
         measured = measure(maps, test)
-    metrics = _metrics(
-        measured,
-        seconds=clock.seconds,
-        counts={"train": len(normals), "validation": len(validation), "test": len(test)},
-        detector=detector,
-    )
-    detector.save(folder / "detector")
+    splits = {"train": normals, "validation": validation, "test": test}
+    metrics = _metrics(measured, seconds=clock.seconds, splits=splits, detector=detector)
     write_results(folder, config=config, metrics=metrics, maps=maps, split=test, history=history)
+    detector.save(folder / "detector")
+    _finish(folder, metrics)
     return detector
 
 
@@ -91,34 +95,39 @@ def evaluate_run(folder: Path | str, *overrides: str, out: Path | str | None = N
 
     Args:
         folder: a run or a detector directory.
-        overrides: ``data.*`` keys that differ from the run's, e.g. ``data.root=...``.
-        out: new or empty folder for metrics.json, scores.csv, config.yaml and report.html.
+        overrides: ``data.*`` keys that differ from the run's, e.g. ``data.root=...``; ``training.device`` as well.
+        out: new or empty folder for metrics.json, scores.csv and report.html.
 
     Raises:
-        ConfigError: an override is not of ``data``.
+        ConfigError: an override is of anything else, or of the image size, which belongs to the detector.
         DetectorFormatError: ``folder`` holds no finished run.
         DataError: the data cannot be read.
     """
     for override in overrides:
-        if not override.startswith("data."):
+        key = override.partition("=")[0]
+        if key == "data.image_size":
+            raise ConfigError(f"override {override!r}: the image size belongs to the detector; train one at that size")
+        if not key.startswith("data.") and key != "training.device":
             raise ConfigError(
                 f"override {override!r}: a finished run is evaluated on other data only, with data.* keys"
             )
     nested = Path(folder) / "detector"
-    detector = Detector.load(nested if nested.exists() else folder)
+    detector = Detector.load(nested if nested.exists() else folder, device="cpu")
     config = detector.config.with_overrides(*overrides)
+    detector.to(config.training.device)
     dataset = build_dataset(config)
     dataset.records("test")
-    target = None if out is None else _prepare(Path(out), config)
+    target = None if out is None else _prepare(Path(out))
     clock = _Clock()
     with clock("load"):
         split = load_split(dataset, "test", views=detector.views, device=detector.device)
     with clock("evaluate"):
         maps = score(detector.model, detector.scorer, split, batch_size=config.training.batch_size)
         measured = measure(maps, split)
-    metrics = _metrics(measured, seconds=clock.seconds, counts={"test": len(split)}, detector=detector)
+    metrics = _metrics(measured, seconds=clock.seconds, splits={"test": split}, detector=detector)
     if target is not None:
         write_results(target, config=config, metrics=metrics, maps=maps, split=split, history=[])
+        _finish(target, metrics)
     return metrics
 
 
@@ -145,7 +154,7 @@ def write_results(
     split: ResidentSplit,
     history: list[EpochLog],
 ) -> None:
-    """Write scores.csv, report.html with figures/, and last metrics.json, which marks a finished run."""
+    """Write scores.csv, and report.html with figures/."""
     write_text(folder / "scores.csv", _scores_csv(config, maps, split))
     data = ReportData(
         title=config.data.category or config.data.name,
@@ -161,8 +170,13 @@ def write_results(
         masks=None if split.masks is None else split.masks.numpy(),
         inputs={name: values.cpu().numpy() for name, values in split.inputs.items()},
         history=[_curve_point(log) for log in history],
+        notes=[f"{skipped} unreadable samples were left out"] if (skipped := metrics["counts"].get("skipped")) else [],
     )
     write_report(data, folder / "report.html", figures=folder / "figures")
+
+
+def _finish(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Write metrics.json, whose presence says that the run is finished."""
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
 
@@ -187,19 +201,30 @@ def write_text(path: Path, text: str) -> None:
         raise CrdkitError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _prepare(folder: Path, config: RunConfig) -> Path:
+def _prepare(folder: Path) -> Path:
+    """Make ``folder``, or empty it of what an unfinished run of ours left there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         found = {entry.name for entry in folder.iterdir()}
-        if found - UNFINISHED:
+        if found and not _unfinished(found):
             raise CrdkitError(
                 f"{folder}: is not empty (holds {', '.join(sorted(found)[:4])}); choose a new folder or empty this one"
             )
-        (folder / "log.jsonl").unlink(missing_ok=True)
+        for name in found:
+            entry = folder / name
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
     except OSError as error:
         raise CrdkitError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    write_text(folder / "config.yaml", config.to_yaml())
     return folder
+
+
+def _unfinished(names: set[str]) -> bool:
+    # a detector alone may be somebody's copy; beside the other files of a run it is ours
+    temporary = {name for name in names if name.startswith(".detector-") or name.endswith(".tmp")}
+    return names - temporary <= OURS and bool(names & {"config.yaml", "scores.csv"})
 
 
 @contextmanager
@@ -236,19 +261,29 @@ def _scores_csv(config: RunConfig, maps: Maps, split: ResidentSplit) -> str:
 
 
 def _metrics(
-    measured: Mapping[str, Any], *, seconds: Mapping[str, float], counts: Mapping[str, int], detector: Detector
+    measured: Mapping[str, Any],
+    *,
+    seconds: Mapping[str, float],
+    splits: Mapping[str, ResidentSplit],
+    detector: Detector,
 ) -> dict[str, Any]:
+    """Return the content of metrics.json; a phase or split that a run did not have is None."""
     device = detector.device
+    precision = "bf16" if uses_bf16(detector.config.training, device) else "fp32"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    skipped = sum(split.skipped for split in splits.values())
     return {
         **measured,
         "seconds": {
-            **{key: round(value, 3) for key, value in seconds.items()},
+            **{phase: round(seconds[phase], 3) if phase in seconds else None for phase in PHASES},
             "total": round(sum(seconds.values()), 3),
         },
-        "counts": dict(counts),
+        "counts": {
+            **{split: len(splits[split]) if split in splits else None for split in SPLITS},
+            **({"skipped": skipped} if skipped else {}),
+        },
         "environment": {
-            "device": f"{device.type} ({name}, {torch.get_num_threads()} threads)",
+            "device": f"{device.type} ({name}, {torch.get_num_threads()} threads, {precision})",
             "torch": torch.__version__,
             "crdkit": crdkit.__version__,
             "python": platform.python_version(),

@@ -6,46 +6,37 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from crdkit.catalogue import Entry
+from crdkit.report import label, percent
 
-COLUMNS = {
-    "I-AUROC": "image_auroc",
-    "I-AP": "image_ap",
-    "P-AUROC": "pixel_auroc",
-    "P-AP": "pixel_ap",
-    "AU-PRO@30%": "aupro_0.30",
-    "AU-PRO@1%": "aupro_0.01",
-}
+COLUMNS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro_0.30", "aupro_0.01")
 
 
 def show(what: Any) -> None:
-    """Print a table or a line to standard output."""
-    Console(soft_wrap=isinstance(what, str), highlight=False).print(what)
+    """Print a table or a line to standard output; a line is printed as it is, brackets too."""
+    Console(soft_wrap=isinstance(what, str), highlight=False).print(what, markup=False)
 
 
 def results_table(rows: Mapping[str, Mapping[str, float | None]], *, title: str | None = None) -> Table:
     """Return a table of metrics in percent, one row per name; a dash stands for what cannot be computed."""
     table = Table(title=title, title_justify="left")
     table.add_column("percent")
-    for column in COLUMNS:
-        table.add_column(column, justify="right", no_wrap=True)
+    for key in COLUMNS:
+        table.add_column(label(key), justify="right", no_wrap=True)
     for name, metrics in rows.items():
-        table.add_row(name, *(percent(metrics.get(key)) for key in COLUMNS.values()))
+        table.add_row(escape(name), *(percent(metrics.get(key)) for key in COLUMNS))
     return table
-
-
-def percent(value: float | None) -> str:
-    """Format a fraction as percent with one decimal; an en dash stands for None."""
-    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def show_metrics(metrics: Mapping[str, Any]) -> None:
     """Print the table of a run's metrics (fused and per branch), and how long it took."""
     rows = {"fused": metrics["aggregate"], **metrics["branches"]}
     show(results_table(rows))
-    seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in metrics["seconds"].items())
+    measured = {phase: value for phase, value in metrics["seconds"].items() if value is not None}
+    seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in measured.items())
     show(f"{metrics['counts']['test']} test samples; {seconds}")
 
 
@@ -60,7 +51,7 @@ def catalogue_tables(entries: Mapping[str, list[Entry]]) -> list[Table]:
         if with_options:
             table.add_column("options (defaults)")
         for part in parts:
-            options = [f"{key}={value}" for key, value in part.options.items()]
-            table.add_row(part.name, part.summary, *(["\n".join(options)] if with_options else []))
+            options = [escape(f"{key}={value}") for key, value in part.options.items()]
+            table.add_row(part.name, escape(part.summary), *(["\n".join(options)] if with_options else []))
         tables.append(table)
     return tables

@@ -15,6 +15,7 @@ from conftest import TINY
 
 from crdkit.cli import main
 from crdkit.progress import set_quiet
+from crdkit.run import read_metrics
 
 
 def run(capsys, *arguments):
@@ -88,6 +89,12 @@ def test_damaged_files_are_named_or_skipped(capsys, scans, tmp_path):
     assert code == 0
     assert "warning: skipped 1 of 6 samples" in err
     assert str(damaged) in err
+    code, _, err = run(capsys, "--quiet", "train", *arguments, "data.on_bad_sample=skip", "--out", tmp_path / "quiet")
+    assert code == 0
+    assert err.startswith("warning: skipped 1 of 6 samples")
+    assert len(err.splitlines()) == 1
+    assert read_metrics(tmp_path / "quiet")["counts"] == {"train": 5, "validation": 3, "test": 15, "skipped": 1}
+    assert "1 unreadable samples were left out" in (tmp_path / "quiet/report.html").read_text()
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a user whom permissions stop")
@@ -131,7 +138,7 @@ def test_ctrl_c_in_training(scans, tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == "interrupted; no detector was written"
+    assert err.splitlines()[-1] == "interrupted"
     assert {entry.name for entry in out.iterdir()} == {"config.yaml", "log.jsonl"}
 
 

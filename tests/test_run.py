@@ -66,9 +66,8 @@ def test_scores_csv_agrees_with_the_metrics(finished):
 
 def test_two_runs_give_the_same_bytes(finished, tiny, tmp_path):
     fit(tiny, tmp_path / "again")
-    for name in ("detector/model.safetensors", "scores.csv", "report.html"):
-        if name != "report.html":
-            assert (tmp_path / "again" / name).read_bytes() == (finished / name).read_bytes()
+    for name in ("detector/model.safetensors", "scores.csv"):
+        assert (tmp_path / "again" / name).read_bytes() == (finished / name).read_bytes()
     assert without_times(tmp_path / "again") == without_times(finished)
 
 
@@ -165,25 +164,56 @@ def test_evaluate_a_finished_run(finished, scans, tmp_path):
     assert (tmp_path / "again/scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
     with pytest.raises(ConfigError, match=r"'training\.epochs=3': a finished run is evaluated on other data only"):
         evaluate_run(finished, "training.epochs=3")
+    assert metrics["seconds"].keys() == read_metrics(finished)["seconds"].keys()
+    assert metrics["counts"] == {"train": None, "validation": None, "test": read_metrics(finished)["counts"]["test"]}
+    assert {entry.name for entry in (tmp_path / "again").iterdir()} == {
+        "figures",
+        "metrics.json",
+        "report.html",
+        "scores.csv",
+    }
+    with pytest.raises(ConfigError, match=r"'data\.image_size=32': the image size belongs to the detector"):
+        evaluate_run(finished, "data.image_size=32")
+    with pytest.raises(ConfigError, match=r"training\.device \(='gpu'\) is not available here"):
+        evaluate_run(finished, "training.device=gpu")
     with pytest.raises(DataError, match="category"):
         evaluate_run(finished, "data.category=biscuits")
     with pytest.raises(CrdkitError, match="holds no detector"):
         evaluate_run(tmp_path)
 
 
-def test_an_interrupted_run_leaves_no_detector_and_can_be_started_again(tiny, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("step", "left"),
+    [
+        ("calibrate", {"config.yaml", "log.jsonl"}),
+        ("write_report", {"config.yaml", "log.jsonl", "scores.csv"}),
+        ("_finish", {"config.yaml", "log.jsonl", "scores.csv", "report.html", "figures", "detector"}),
+    ],
+)
+def test_an_interrupted_run_can_be_started_again(tiny, tmp_path, monkeypatch, step, left):
     def interrupt(*_args, **_kwargs):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "calibrate", interrupt)
+        patch.setattr(run_module, step, interrupt)
         with pytest.raises(KeyboardInterrupt):
             fit(tiny, tmp_path / "run")
-    assert {entry.name for entry in (tmp_path / "run").iterdir()} == {"config.yaml", "log.jsonl"}
+    assert {entry.name for entry in (tmp_path / "run").iterdir()} == left
     fit(tiny, tmp_path / "run")
     assert (tmp_path / "run/metrics.json").is_file()
     with pytest.raises(CrdkitError, match=r"run: is not empty \(holds config\.yaml, detector"):
         fit(tiny, tmp_path / "run")
+
+
+def test_what_others_left_is_never_removed(tiny, finished, tmp_path):
+    for names in (["detector"], ["config.yaml", "notes.txt"], ["scores.csv", "metrics.json"]):
+        folder = tmp_path / "-".join(names)
+        folder.mkdir()
+        for name in names:
+            (folder / name).touch()
+        with pytest.raises(CrdkitError, match="is not empty"):
+            fit(tiny, folder)
+        assert {entry.name for entry in folder.iterdir()} == set(names)
 
 
 def test_bad_requests_are_refused_before_anything_is_written(tiny, tmp_path):
