@@ -28,7 +28,7 @@ from crdkit.filters import FilterConfig, filters
 from crdkit.graph import CrossmodalGraph, Edge, Topology, topology_pairs
 from crdkit.losses import LossKind
 from crdkit.modalities import ModalityConfig, modalities
-from crdkit.overrides import apply_override
+from crdkit.overrides import apply_override, read_override
 from crdkit.registry import StrictConfig
 from crdkit.student import Merge, StudentConfig
 
@@ -230,7 +230,7 @@ class RunConfig(StrictConfig):
         return cls.from_dict(yaml.safe_load(text), source=f"preset {name}")
 
     def with_overrides(self, *overrides: str) -> RunConfig:
-        """Return a copy with each ``key.path=value`` applied; values are read as YAML.
+        """Return a copy with each ``key.path=value`` applied; values are read as YAML, names and paths as typed.
 
         Naming another part (``aggregation.name=max``) drops the options of the part it replaces;
         ``modalities.depth=null`` takes a modality out.
@@ -241,7 +241,7 @@ class RunConfig(StrictConfig):
         if not overrides:
             return self
         values = self.model_dump(mode="json")
-        pairs = [_split_override(override) for override in overrides]
+        pairs = [read_override(override, self) for override in overrides]
         for key, value in sorted(pairs, key=lambda pair: not pair[0].endswith(".name")):
             apply_override(values, key, value)
         return self.from_dict(values, source=" ".join(overrides))
@@ -272,17 +272,6 @@ def preset_summary(name: str) -> str:
     """Return the comment that opens a preset's file, in one line."""
     lines = (importlib.resources.files("crdkit.presets") / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     return " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
-
-
-def _split_override(override: str) -> tuple[str, Any]:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"override {override!r} must look like key.path=value, e.g. training.epochs=20")
-    try:
-        return key, yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"override {override!r}: the value is no valid YAML ({reason})") from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

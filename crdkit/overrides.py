@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel
 
 from crdkit.errors import ConfigError
 
@@ -35,3 +41,50 @@ def apply_override(values: dict[str, Any], key: str, value: Any) -> None:
         node.pop(last, None)
         return
     node[last] = value
+
+
+def read_override(override: str, config: BaseModel) -> tuple[str, Any]:
+    """Split ``key.path=value`` and read the value: as text where ``config`` has text or a path there, else as YAML.
+
+    Text stays as it was typed, so that ``data.category=007`` and a folder ``scans #2`` keep their names; null, and
+    text in quotes, are read as YAML everywhere.
+
+    Raises:
+        ConfigError: there is no ``=``, no key, or the value is no valid YAML.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r} must look like key.path=value, e.g. training.epochs=20")
+    kinds = _plain_types(_annotation(config, key.split(".")))
+    if kinds and kinds <= {str, Path, NoneType} and text[:1] not in ("'", '"') and text not in ("", "null", "~"):
+        return key, text
+    try:
+        return key, yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"override {override!r}: the value is no valid YAML ({' '.join(str(error).split())})"
+        ) from error
+
+
+def _annotation(node: Any, path: list[str]) -> Any:
+    """Return the annotation of the field at ``path``, None where there is no such field yet."""
+    for key in path[:-1]:
+        node = node.get(key) if isinstance(node, Mapping) else getattr(node, key, None)
+    holders = [node, getattr(node, "view", None)]  # a branch is written with its view's options inline
+    fields = [type(holder).model_fields.get(path[-1]) for holder in holders if isinstance(holder, BaseModel)]
+    return next((field.annotation for field in fields if field is not None), None)
+
+
+def _plain_types(annotation: Any) -> set[Any]:
+    """Return the classes of an annotation's alternatives, without the metadata of ``Annotated``.
+
+    Examples:
+        >>> _plain_types(str | None) == {str, NoneType}
+        True
+    """
+    if annotation is None:
+        return set()
+    if hasattr(annotation, "__metadata__"):
+        return _plain_types(get_args(annotation)[0])
+    alternatives = get_args(annotation)
+    return set().union(*map(_plain_types, alternatives)) if alternatives else {annotation}

@@ -134,3 +134,18 @@ def test_files(tmp_path, quick):
         load_config(str(tmp_path / "broken.yaml"))
     (tmp_path / "empty_branches.yml").write_text("data: mvtec3d\nmodalities:\n  rgb:\n  depth:\n")
     assert list(load_config(str(tmp_path / "empty_branches.yml")).modalities) == ["rgb", "depth"]
+
+
+@pytest.mark.parametrize("text", ["007", "on", "1e3", "a #1", "x: y", "[b]", "2024-01-01", "null values", "it's"])
+def test_names_and_paths_are_taken_as_typed(quick, text, tmp_path):
+    run = quick.with_overrides(f"data.category={text}", f"data.root={tmp_path}/{text}", f"modalities.rgb.sensor={text}")
+    assert (run.data.category, run.data.root) == (text, tmp_path / text)
+    assert run.modalities["rgb"].view.sensor == text
+    (tmp_path / "run.yaml").write_text(run.to_yaml(), encoding="utf-8")
+    assert RunConfig.from_yaml(tmp_path / "run.yaml") == run
+
+
+def test_null_and_quotes_are_yaml_for_names_too(quick):
+    run = quick.with_overrides("data.category=rope", "data.root=/data")
+    assert run.with_overrides("data.category=null", "data.root=null").data.category is None
+    assert run.with_overrides("data.category='null'").data.category == "null"
