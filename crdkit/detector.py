@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +17,7 @@ import crdkit
 from crdkit.config import RunConfig
 from crdkit.errors import CrdkitError, DataError, DetectorFormatError, UnknownNameError, explain
 from crdkit.evaluation import Scorer
+from crdkit.files import new_folder
 from crdkit.layers import FeatureSpec
 from crdkit.model import CRD
 from crdkit.registry import StrictConfig
@@ -123,13 +121,11 @@ class Detector:
         The folder appears whole or not at all.
 
         Raises:
-            CrdkitError: ``path`` exists already, or cannot be written.
+            CrdkitError: ``path`` exists and is not an empty folder, or cannot be written.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
-        target = Path(path)
-        if target.exists():
-            raise CrdkitError(f"{target}: exists already; remove it or choose another folder")
         header = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -137,20 +133,12 @@ class Detector:
             "config": self.config.model_dump(mode="json"),
             "specs": {name: asdict(spec) for name, spec in self.model.specs.items()},
         }
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        except OSError as error:
-            raise CrdkitError(f"{target}: cannot be written: {error.strerror}") from error
-        try:
-            save_file(self._state(), unfinished / "model.safetensors")
-            (unfinished / "config.json").write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
-            unfinished.chmod(0o755)
-            os.rename(unfinished, target)
-        except OSError as error:
-            raise CrdkitError(f"{target}: cannot be written: {error.strerror or error}") from error
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        with new_folder(Path(path)) as folder:
+            try:
+                save_file(self._state(), folder / "model.safetensors")
+            except SafetensorError as error:  # a full disk, for one
+                raise CrdkitError(f"{path}: cannot be written: {error}") from error
+            (folder / "config.json").write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path | str, *, device: str = "auto") -> Detector:

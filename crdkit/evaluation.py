@@ -13,7 +13,7 @@ from torch import nn
 from crdkit.aggregations import aggregations
 from crdkit.anomaly_map import GaussianSmoothing, anomaly_map, anomaly_score
 from crdkit.config import RunConfig
-from crdkit.metrics import evaluate, label_regions
+from crdkit.metrics import Regions, evaluate, label_regions
 from crdkit.model import CRD, CRDOutput
 from crdkit.progress import track
 from crdkit.resident import ResidentSplit, batches
@@ -100,22 +100,23 @@ def measure(maps: Maps, split: ResidentSplit) -> dict[str, Any]:
     return {
         "aggregate": metrics_of(maps.anomaly_map),
         "branches": {name: metrics_of(values) for name, values in maps.branches.items()},
-        "defect_types": _by_defect_type(maps, split),
+        "defect_types": _by_defect_type(maps, split, regions),
     }
 
 
-def _by_defect_type(maps: Maps, split: ResidentSplit) -> Mapping[str, Any]:
+def _by_defect_type(maps: Maps, split: ResidentSplit, regions: Regions | None) -> Mapping[str, Any]:
     if split.labels is None:
         return {}
     kinds = np.array([record.defect_type for record in split.records])
     result = {}
     for kind in sorted(set(kinds[split.labels == 1])):
-        chosen = np.flatnonzero((split.labels == 0) | (kinds == kind))
-        rows = torch.from_numpy(chosen)
+        chosen = (split.labels == 0) | (kinds == kind)
+        rows = torch.from_numpy(np.flatnonzero(chosen))
         values = evaluate(
             maps.anomaly_map[rows.to(maps.anomaly_map.device)],
             None if split.masks is None else split.masks[rows],
             labels=split.labels[chosen],
+            regions=None if regions is None else regions.of(chosen),
         )
         result[str(kind)] = {key: values[key] for key in DEFECT_METRICS}
     return result

@@ -30,12 +30,30 @@ class Regions:
     """The 8-connected anomalous regions of a stack of masks; see `label_regions`.
 
     ``shape`` is the masks' (N, H, W); ``ids`` (P,) holds the region of each anomalous pixel, in C order; ``sizes``
-    (R,) holds the regions' pixel counts.
+    (R,) holds the regions' pixel counts, ``pixels`` (N,) those of the images.
     """
 
     shape: tuple[int, ...]
     ids: NDArray[np.int64]
     sizes: NDArray[np.int64]
+    pixels: NDArray[np.int64]
+
+    def of(self, chosen: NDArray[np.bool_]) -> Regions:
+        """Return the regions of the images that ``chosen`` (N,) marks, as labelling their masks would give them.
+
+        Examples:
+            >>> regions = label_regions(np.array([[[1, 0, 1]], [[0, 1, 1]]]))
+            >>> regions.of(np.array([False, True])).sizes
+            array([2])
+        """
+        ids = self.ids[np.repeat(chosen, self.pixels)]
+        kept = np.bincount(ids, minlength=len(self.sizes)) > 0
+        return Regions(
+            shape=(int(np.count_nonzero(chosen)), *self.shape[1:]),
+            ids=(np.cumsum(kept) - 1)[ids],
+            sizes=self.sizes[kept],
+            pixels=self.pixels[chosen],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +154,7 @@ def label_regions(masks: Array) -> Regions:
     in_plane[1] = True
     labelled, _ = ndimage.label(anomalous, structure=in_plane)
     ids = labelled[anomalous].astype(np.int64) - 1
-    return Regions(shape=anomalous.shape, ids=ids, sizes=np.bincount(ids))
+    return Regions(shape=anomalous.shape, ids=ids, sizes=np.bincount(ids), pixels=anomalous.sum(axis=(1, 2)))
 
 
 def roc_curve(scores: Array | Sequence[float], labels: Array | Sequence[int], *, points: int = 500) -> Curve:

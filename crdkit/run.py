@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import platform
 import shutil
 import time
@@ -22,6 +21,7 @@ from crdkit.datasets import Split
 from crdkit.detector import Detector
 from crdkit.errors import ConfigError, CrdkitError
 from crdkit.evaluation import Maps, Scorer, calibrate, measure, score
+from crdkit.files import PARTIAL, write_text
 from crdkit.model import CRD
 from crdkit.report import ReportData, write_report
 from crdkit.resident import ResidentSplit, TeacherFeatures, build_dataset, build_views, load_split
@@ -186,21 +186,6 @@ def _curve_point(log: EpochLog) -> dict[str, float]:
     return {"epoch": log["epoch"], "loss": log["loss"], "seconds": log["seconds"], **branches}
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` so that ``path`` holds it whole or not at all.
-
-    Raises:
-        CrdkitError: the file cannot be written.
-    """
-    unfinished = path.with_name(f".{path.name}.tmp")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise CrdkitError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
 def _prepare(folder: Path) -> Path:
     """Make ``folder``, or empty it of what an unfinished run of ours left there."""
     try:
@@ -223,8 +208,8 @@ def _prepare(folder: Path) -> Path:
 
 def _unfinished(names: set[str]) -> bool:
     # a detector alone may be somebody's copy; beside the other files of a run it is ours
-    temporary = {name for name in names if name.startswith(".detector-") or name.endswith(".tmp")}
-    return names - temporary <= OURS and bool(names & {"config.yaml", "scores.csv"})
+    partial = {name for name in names if name.startswith(".") and name.endswith(PARTIAL)}
+    return names - partial <= OURS and bool(names & {"config.yaml", "scores.csv"})
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from crdkit.catalogue import Entry
@@ -16,7 +15,7 @@ COLUMNS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro_0.30", "
 
 
 def show(what: Any) -> None:
-    """Print a table or a line to standard output; a line is printed as it is, brackets too."""
+    """Print a table or a line to standard output; text is printed as it is, brackets too."""
     Console(soft_wrap=isinstance(what, str), highlight=False).print(what, markup=False)
 
 
@@ -27,7 +26,7 @@ def results_table(rows: Mapping[str, Mapping[str, float | None]], *, title: str 
     for key in COLUMNS:
         table.add_column(label(key), justify="right", no_wrap=True)
     for name, metrics in rows.items():
-        table.add_row(escape(name), *(percent(metrics.get(key)) for key in COLUMNS))
+        table.add_row(name, *(percent(metrics.get(key)) for key in COLUMNS))
     return table
 
 
@@ -51,7 +50,7 @@ def catalogue_tables(entries: Mapping[str, list[Entry]]) -> list[Table]:
         if with_options:
             table.add_column("options (defaults)")
         for part in parts:
-            options = [escape(f"{key}={value}") for key, value in part.options.items()]
-            table.add_row(part.name, escape(part.summary), *(["\n".join(options)] if with_options else []))
+            options = [f"{key}={value}" for key, value in part.options.items()]
+            table.add_row(part.name, part.summary, *(["\n".join(options)] if with_options else []))
         tables.append(table)
     return tables

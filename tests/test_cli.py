@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
+from crdkit.catalogue import Entry
 from crdkit.cli import main
 from crdkit.progress import set_quiet
 from crdkit.run import read_metrics
+from crdkit.tables import catalogue_tables, results_table, show
 
 
 def run(capsys, *arguments):
@@ -62,6 +64,18 @@ def test_list(capsys):
         assert name in out
     assert "filters" not in run(capsys, "list", "presets")[1]
     assert "did you mean 'encoders'" in fails(capsys, "list", "encoder")
+
+
+def test_brackets_in_names_are_no_markup(capsys):
+    show("[red]runs[/red]/report.html")
+    assert capsys.readouterr().out == "[red]runs[/red]/report.html\n"
+    show(results_table({"[bold]bagel": {}}))
+    assert " [bold]bagel " in capsys.readouterr().out
+    entry = Entry(name="[b]folder", summary="[red]files", options={"names": "[/red]"})
+    for table in catalogue_tables({"datasets": [entry]}):
+        show(table)
+    printed = capsys.readouterr().out
+    assert all(f" {text} " in printed for text in ("[b]folder", "[red]files", "names=[/red]"))
 
 
 def test_careless_use_ends_in_one_line(capsys, scans, tmp_path):

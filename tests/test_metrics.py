@@ -299,6 +299,18 @@ def test_inputs_may_be_read_only_or_strided_and_stay_as_they_were():
     np.testing.assert_array_equal(maps, before)
 
 
+def test_regions_of_chosen_images_are_those_of_their_masks():
+    masks = np.random.default_rng(3).random((6, 9, 11)) < 0.3
+    masks[4] = False
+    regions = metrics.label_regions(masks)
+    for rows in ([0, 2, 4], [5], [4], [], range(6)):
+        chosen = np.isin(np.arange(6), rows)
+        part, expected = regions.of(chosen), metrics.label_regions(masks[chosen])
+        assert part.shape == expected.shape
+        for name in ("ids", "sizes", "pixels"):
+            np.testing.assert_array_equal(getattr(part, name), getattr(expected, name))
+
+
 def test_shared_regions_give_the_same_result_and_save_the_labelling(monkeypatch):
     maps, masks = random_stack()
     expected = metrics.evaluate(maps, masks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import platform
 
 import numpy as np
 import pytest
@@ -14,11 +15,12 @@ import crdkit
 from crdkit import run as run_module
 from crdkit.config import RunConfig, TrainingConfig
 from crdkit.errors import ConfigError, CrdkitError, DataError
-from crdkit.evaluation import Scorer, calibrate
+from crdkit.evaluation import Maps, Scorer, calibrate, measure
+from crdkit.metrics import evaluate, label_regions
 from crdkit.model import CRD
 from crdkit.resident import TeacherFeatures, build_dataset, build_views, load_split
 from crdkit.run import evaluate_run, fit, read_metrics
-from crdkit.training import build_optimizers, learning_rate, select_device, train_step
+from crdkit.training import build_optimizers, learning_rate, select_device, train_step, uses_bf16
 
 KEYS = [
     *(f"{level}_{metric}" for level in ("image", "pixel") for metric in ("auroc", "ap", "f1_max")),
@@ -44,6 +46,9 @@ def test_run_directory_follows_the_contract(finished, tiny):
     assert set(metrics["seconds"]) == {"load", "teacher", "train", "evaluate", "total"}
     assert metrics["counts"]["train"] == 6
     assert set(metrics["environment"]) == {"device", "torch", "crdkit", "python"}
+    precision = "bf16" if uses_bf16(tiny.training, torch.device("cpu")) else "fp32"
+    device = f"cpu ({platform.machine()}, {torch.get_num_threads()} threads, {precision})"
+    assert metrics["environment"]["device"] == device
     assert metrics["parameters"]["student"] > 0 < metrics["parameters"]["teacher"]
     log = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
     assert [entry["epoch"] for entry in log] == [1, 2]
@@ -153,9 +158,30 @@ def test_bf16_trains_close_to_fp32(tiny, tmp_path):
     losses = {}
     for precision in ("fp32", "bf16"):
         fit(tiny.with_overrides(f"training.precision={precision}"), tmp_path / precision)
+        assert read_metrics(tmp_path / precision)["environment"]["device"].endswith(f", {precision})")
         losses[precision] = json.loads((tmp_path / precision / "log.jsonl").read_text().splitlines()[-1])["loss"]
     assert losses["bf16"] != losses["fp32"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+
+
+def test_regions_are_labelled_once_per_evaluation(tiny, monkeypatch):
+    split = load_split(build_dataset(tiny), "test", views=build_views(tiny), device=torch.device("cpu"))
+    maps = Maps(
+        anomaly_map=torch.rand(len(split), 64, 64, generator=torch.Generator().manual_seed(0)),
+        pred_score=torch.zeros(len(split)),
+        branches={},
+    )
+    expected = measure(maps, split)
+    kinds = np.array([record.defect_type for record in split.records])
+    for kind, values in expected["defect_types"].items():
+        rows = np.flatnonzero((kinds == "good") | (kinds == kind))
+        alone = evaluate(maps.anomaly_map[rows], split.masks[rows], labels=split.labels[rows])
+        assert values == {key: alone[key] for key in values}
+    labelled = []
+    monkeypatch.setattr("crdkit.metrics.label_regions", lambda _: pytest.fail("labelled again"))
+    monkeypatch.setattr("crdkit.evaluation.label_regions", lambda masks: labelled.append(1) or label_regions(masks))
+    assert measure(maps, split) == expected
+    assert labelled == [1]
 
 
 def test_evaluate_a_finished_run(finished, scans, tmp_path):

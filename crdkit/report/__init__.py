@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from crdkit.errors import CrdkitError
+from crdkit.files import write_bytes
 
 __all__ = ["ReportData", "write_report"]
 
@@ -110,7 +110,7 @@ def write_report(data: ReportData, path: Path, *, figures: Path | None = None, g
         **_tables(data),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, page.encode())
+    write_bytes(path, page.encode())
     if figures is None:
         return
     files = {f"{c.name}.svg": to_svg(c, inline=False).encode() for c in drawn}
@@ -118,16 +118,7 @@ def write_report(data: ReportData, path: Path, *, figures: Path | None = None, g
     files["gallery.png"] = to_png(gallery.qualitative(data))
     figures.mkdir(parents=True, exist_ok=True)
     for name, content in sorted(files.items()):
-        _write(figures / name, content)
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        write_bytes(figures / name, content)
 
 
 def _render(**context: Any) -> str:

@@ -1,13 +1,10 @@
-"""What every writer of synthetic datasets shares: samples and their randomness, staging, threads."""
+"""What every writer of synthetic datasets shares: samples and their randomness, image files, threads."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,24 +75,6 @@ def require_natural(**numbers: int) -> None:
     for name, value in numbers.items():
         if value < 0:
             raise CrdkitError(f"{name} (={value}) must be 0 or more")
-
-
-@contextmanager
-def staging(out: Path) -> Iterator[Path]:
-    """Give a hidden sibling of ``out`` that becomes ``out`` at the end, or goes away on any failure."""
-    target = Path(out).expanduser().resolve()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise CrdkitError(f"{out} exists and is not an empty folder; choose another one or delete it first")
-    hidden = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
-    hidden.mkdir(parents=True)
-    try:
-        yield hidden
-        if target.exists():
-            target.rmdir()
-        hidden.rename(target)
-    except BaseException:
-        shutil.rmtree(hidden, ignore_errors=True)
-        raise
 
 
 def run_jobs(jobs: Sequence[Callable[[], None]]) -> None:

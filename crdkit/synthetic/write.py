@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from crdkit.errors import unknown_name
+from crdkit.files import new_folder
 from crdkit.synthetic.defects import DEFECTS, INFRARED_DEFECTS
 from crdkit.synthetic.scene import TABLE_SIDE, Camera, scanner_camera
 from crdkit.synthetic.sensors import (
@@ -26,7 +27,6 @@ from crdkit.synthetic.staging import (
     run_jobs,
     save_png,
     save_tiff,
-    staging,
 )
 
 MASK_VALUES: dict[str, int] = {name: 255 - rank for rank, name in enumerate(DEFECTS)}
@@ -70,7 +70,7 @@ def write_mvtec3d(
     camera = scanner_camera(size)
     parts = [("train", GOOD, train), ("validation", GOOD, validation), ("test", GOOD, test_good)]
     parts += [("test", defect, test_per_defect) for defect in DEFECTS]
-    with staging(out) as root:
+    with new_folder(Path(out)) as root:
         samples = []
         for category in names:
             for split, defect, count in parts:
@@ -130,7 +130,7 @@ def write_eyecandies(
     camera = Camera(height=size, width=size, focal_length=focal_length, distance=TABLE_SIDE * focal_length / size)
     parts = [("train", [(GOOD, train)], 3), ("val", [(GOOD, validation)], 2)]
     parts += [("test_public", [(GOOD, test_good), *((defect, test_per_defect) for defect in DEFECTS)], 2)]
-    with staging(out) as root:
+    with new_folder(Path(out)) as root:
         samples: list[Sample] = []
         for category in names:
             for split, counts, digits in parts:
@@ -208,7 +208,7 @@ def write_folder(
     parts += [("test", GOOD, test_good), *(("test", defect, test_per_defect) for defect in DEFECTS)]
     if "infrared" in sensors:
         parts += [("test", defect, test_per_defect) for defect in INFRARED_DEFECTS]
-    with staging(out) as root:
+    with new_folder(Path(out)) as root:
         samples = []
         for category in names:
             for split, defect, count in parts:
