@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from pydantic import Field
 
+from crdkit.errors import DataError, unknown_name
+from crdkit.folders import require_files
+from crdkit.images import read_mask
 from crdkit.registry import AbsolutePath, Component, ComponentConfig, Registry
 
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+GOOD = "good"
+UNLABELLED = "unlabelled"
 Sensors = Mapping[str, np.ndarray]
 """Raw measurements of one sample by sensor name: images (H, W[, 3]) uint8/uint16, "xyz" (H, W, 3) float32 metres."""
 
@@ -40,7 +46,7 @@ class SampleRecord:
     label: int | None
     """0 normal, 1 anomalous, None unknown."""
     defect_type: str
-    """``"good"`` for normal samples."""
+    """``"good"`` for normal samples, ``"unlabelled"`` where the label is unknown."""
     files: Mapping[str, Path]
     """File of each sensor."""
     mask_file: Path | None = None
@@ -95,3 +101,39 @@ class Dataset(Component, ABC):
 
 
 datasets: Registry[Dataset] = Registry("dataset", package=__name__)
+
+
+def read_sample(record: SampleRecord, read: Callable[[str, Path], np.ndarray], sensors: Sequence[str]) -> RawSample:
+    """Decode ``sensors`` of one sample by ``read(sensor, path)``, and its mask; what every adapter must check.
+
+    A normal sample without a mask file has a mask of zeros.
+
+    Raises:
+        DataError: a file is missing, sizes differ, or the mask of a normal sample is not empty.
+        UnknownNameError: a sensor that the sample does not have.
+    """
+    require_files([*record.files.values(), *([record.mask_file] if record.mask_file else [])])
+    arrays: dict[str, np.ndarray] = {}
+    for name in sensors:
+        if name not in record.files:
+            raise unknown_name("sensor", name, record.files)
+        arrays[name] = read(name, record.files[name])
+    sizes = {record.files[name]: array.shape[:2] for name, array in arrays.items()}
+    mask = None
+    if record.mask_file is not None:
+        mask = read_mask(record.mask_file)
+        sizes[record.mask_file] = mask.shape[:2]
+        if record.label == 0 and mask.any():
+            raise DataError(
+                f"{record.mask_file}: the mask of a sample in {record.defect_type!r} marks {np.count_nonzero(mask)} "
+                "pixels as anomalous; empty the mask, or move the sample to the folder of its defect"
+            )
+    if len(set(sizes.values())) > 1:
+        found = ", ".join(f"{path} {height} x {width}" for path, (height, width) in sizes.items())
+        raise DataError(
+            f"sample {record.sample_id!r}: all files must have one height x width, found {found}; "
+            "resample them to one another"
+        )
+    if mask is None and record.label == 0 and sizes:
+        mask = np.zeros(next(iter(sizes.values())), np.uint8)
+    return RawSample(record=record, sensors=arrays, mask=mask)

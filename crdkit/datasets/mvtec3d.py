@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from crdkit.datasets import Dataset, DatasetConfig, RawSample, SampleRecord, Split, datasets
-from crdkit.errors import DataError, unknown_name
-from crdkit.images import check_array, read_image, read_mask, read_tiff
+from crdkit.datasets import GOOD, SPLITS, Dataset, DatasetConfig, RawSample, SampleRecord, Split, datasets, read_sample
+from crdkit.errors import DataError
+from crdkit.folders import category_folder, defect_folders, files_by_stem, pair_files
+from crdkit.images import check_array, read_image, read_tiff
 from crdkit.scans import check_metres
 
-_SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _SUFFIXES: Mapping[str, tuple[str, ...]] = {"rgb": (".png",), "xyz": (".tiff", ".tif"), "gt": (".png",)}
 
 
@@ -52,18 +52,8 @@ class MVTec3D(Dataset):
             DataError: root, category, split or a file is missing, unpaired or out of place.
         """
         keep = self.config.on_bad_sample == "skip"
-        folder = self._category_folder() / split
-        if not folder.is_dir():
-            raise DataError(f"{folder}: the folder of the split {split!r} does not exist; {_found(folder.parent)}")
-        defects = _subfolders(folder)
-        if split != "test":
-            if "good" not in defects:
-                raise DataError(f"{folder / 'good'}: the folder does not exist; {_found(folder)}")
-            if len(defects) > 1:
-                raise DataError(
-                    f"{folder}: the split {split!r} may hold nothing but 'good', {_found(folder)}; "
-                    "move anomalous samples to the split 'test'"
-                )
+        folder = category_folder(self.config.root, self.config.category, is_category=_is_category) / split
+        defects = defect_folders(folder, split)
         records = [record for defect in defects for record in _samples(folder / defect, split, keep_incomplete=keep)]
         if not records:
             raise DataError(f"{folder}: the split {split!r} holds no sample; expected files like good/rgb/000.png")
@@ -78,51 +68,7 @@ class MVTec3D(Dataset):
             UnknownNameError: a sensor that this dataset does not have.
         """
         readers = {"rgb": self._read_rgb, "xyz": self._read_xyz}
-        wanted = self.sensors if sensors is None else sensors
-        _require_files([*record.files.values(), *([record.mask_file] if record.mask_file else [])])
-        arrays: dict[str, np.ndarray] = {}
-        for name in wanted:
-            if name not in readers:
-                raise unknown_name("sensor", name, readers)
-            arrays[name] = readers[name](record.files[name])
-        sizes = {record.files[name]: array.shape[:2] for name, array in arrays.items()}
-        mask = None
-        if record.mask_file is not None:
-            mask = read_mask(record.mask_file)
-            sizes[record.mask_file] = mask.shape[:2]
-            if record.label == 0 and mask.any():
-                raise DataError(
-                    f"{record.mask_file}: the mask of a sample in 'good' marks {np.count_nonzero(mask)} pixels as "
-                    "anomalous; empty the mask, or move the sample to the folder of its defect"
-                )
-        if len(set(sizes.values())) > 1:
-            found = ", ".join(f"{path} {height} x {width}" for path, (height, width) in sizes.items())
-            raise DataError(
-                f"sample {record.sample_id!r}: all files must have one height x width, found {found}; "
-                "resample them to one another"
-            )
-        if mask is None and record.label == 0 and sizes:
-            mask = np.zeros(next(iter(sizes.values())), np.uint8)
-        return RawSample(record=record, sensors=arrays, mask=mask)
-
-    def _category_folder(self) -> Path:
-        root, category = self.config.root, self.config.category
-        if root is None:
-            raise DataError("data.root is not set: give the folder that holds the category folders")
-        if not root.is_dir():
-            what = "is not a folder" if root.exists() else "does not exist"
-            raise DataError(f"{root}: data.root {what}; give the folder that holds the category folders")
-        found = [name for name in _subfolders(root) if any((root / name / split).is_dir() for split in _SPLITS)]
-        if category is not None and (category in found or category in _subfolders(root)):
-            return root / category
-        if not found and any((root / split).is_dir() for split in _SPLITS):
-            raise DataError(
-                f"{root}: data.root is itself a category folder; set data.root={root.parent} and "
-                f"data.category={root.name}"
-            )
-        if category is None:
-            raise DataError(f"data.category is not set: {root} holds {', '.join(found) or 'no category folder'}")
-        raise DataError(f"{root}: {unknown_name('category', category, found)}")
+        return read_sample(record, lambda name, path: readers[name](path), self.sensors if sensors is None else sensors)
 
     def _read_rgb(self, path: Path) -> np.ndarray:
         rgb = read_image(path)
@@ -157,66 +103,33 @@ class MVTec3D(Dataset):
         return xyz
 
 
+def _is_category(folder: Path) -> bool:
+    return any((folder / split).is_dir() for split in SPLITS)
+
+
 def _samples(folder: Path, split: Split, *, keep_incomplete: bool) -> list[SampleRecord]:
     defect = folder.name
-    has_masks = defect != "good" or (folder / "gt").exists()
-    files = {sensor: _files(folder / sensor, sensor) for sensor in ("rgb", "xyz", *(("gt",) if has_masks else ()))}
-    masks = files.pop("gt", {})
-    stems = sorted({*files["rgb"], *files["xyz"], *(masks if keep_incomplete else ())})
-    if orphans := sorted(set(masks) - set(stems)):
-        raise DataError(f"{masks[orphans[0]]}: a mask without its image {folder / 'rgb' / orphans[0]}.png; remove it")
+    masked = defect != GOOD
 
-    def path(sensor: str, stem: str, present: Mapping[str, Path]) -> Path:
-        return present.get(stem, folder / sensor / f"{stem}{_SUFFIXES[sensor][0]}")
+    def place(sensor: str, stem: str) -> Path:
+        sensor = "gt" if sensor == "mask" else sensor
+        return folder / sensor / f"{stem}{_SUFFIXES[sensor][0]}"
 
-    records = [
+    pairs = pair_files(
+        {sensor: files_by_stem(folder / sensor, _SUFFIXES[sensor]) for sensor in ("rgb", "xyz")},
+        files_by_stem(folder / "gt", _SUFFIXES["gt"]) if masked or (folder / "gt").exists() else {},
+        need_masks=masked,
+        place=place,
+        keep_incomplete=keep_incomplete,
+    )
+    return [
         SampleRecord(
-            sample_id=f"{defect}/{stem}",
+            sample_id=f"{defect}/{pair.stem}",
             split=split,
-            label=0 if defect == "good" else 1,
+            label=int(masked),
             defect_type=defect,
-            files={sensor: path(sensor, stem, present) for sensor, present in files.items()},
-            mask_file=path("gt", stem, masks) if defect != "good" else masks.get(stem),
+            files=pair.files,
+            mask_file=pair.mask,
         )
-        for stem in stems
+        for pair in pairs
     ]
-    if not keep_incomplete:
-        for sensor in files:
-            _require_files([record.files[sensor] for record in records])
-        _require_files([record.mask_file for record in records if record.mask_file])
-    return records
-
-
-def _require_files(paths: Iterable[Path]) -> None:
-    absent = [path for path in paths if not path.exists()]
-    if absent:
-        others = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
-        raise DataError(
-            f"{absent[0]}: the file does not exist{others}, but others of this sample do; "
-            "add it, or remove the sample's other files"
-        )
-
-
-def _files(folder: Path, sensor: str) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: the folder does not exist; {_found(folder.parent)}")
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.suffix.lower() not in _SUFFIXES[sensor] or not path.is_file():
-            raise DataError(f"{path}: expected {' or '.join(_SUFFIXES[sensor])} files only; move it elsewhere")
-        if path.stem in files:
-            raise DataError(f"{path}: the same sample as {files[path.stem].name}; remove one of the two")
-        files[path.stem] = path
-    return files
-
-
-def _subfolders(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _found(folder: Path) -> str:
-    if not folder.is_dir():
-        return f"{folder} does not exist either"
-    return f"{folder} holds the folders: {', '.join(_subfolders(folder)) or 'none'}"
