@@ -118,6 +118,35 @@ def pair_files(
     return pairs
 
 
+def pair_subfolders(
+    folder: Path, suffixes: Mapping[str, Collection[str]], *, need_masks: bool, keep_incomplete: bool
+) -> list[PairedFiles]:
+    """Join the files ``<folder>/<sensor>/<stem><suffix>``, with PNG masks in ``<folder>/gt``; see `pair_files`.
+
+    Args:
+        folder: holds one folder per sensor.
+        suffixes: of each sensor's files, the usual one first.
+        need_masks: whether a sample without a mask is incomplete; masks that are there are joined anyway.
+        keep_incomplete: whether incomplete samples are listed all the same.
+
+    Raises:
+        DataError: a folder is missing, or what `pair_files` refuses.
+    """
+
+    def place(kind: str, stem: str) -> Path:
+        return (
+            folder / "gt" / f"{stem}.png" if kind == "mask" else folder / kind / f"{stem}{next(iter(suffixes[kind]))}"
+        )
+
+    return pair_files(
+        {sensor: files_by_stem(folder / sensor, allowed) for sensor, allowed in suffixes.items()},
+        files_by_stem(folder / "gt", (".png",)) if need_masks or (folder / "gt").exists() else {},
+        need_masks=need_masks,
+        place=place,
+        keep_incomplete=keep_incomplete,
+    )
+
+
 def require_files(paths: Iterable[Path]) -> None:
     """Refuse paths that do not exist.
 

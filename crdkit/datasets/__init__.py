@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from crdkit.errors import DataError, unknown_name
-from crdkit.folders import require_files
+from crdkit.folders import PairedFiles, defect_folders, require_files
 from crdkit.images import read_mask
 from crdkit.registry import AbsolutePath, Component, ComponentConfig, Registry
 
@@ -101,6 +101,29 @@ class Dataset(Component, ABC):
 
 
 datasets: Registry[Dataset] = Registry("dataset", package=__name__)
+
+
+def records_by_defect(folder: Path, split: Split, pair: Callable[[Path], Sequence[PairedFiles]]) -> list[SampleRecord]:
+    """List the samples in ``folder/<defect type>``, each folder's as ``pair`` joins them.
+
+    Raises:
+        DataError: the folder is missing, empty, or outside the test split holds anything but "good".
+    """
+    records = [
+        SampleRecord(
+            sample_id=f"{defect}/{found.stem}",
+            split=split,
+            label=int(defect != GOOD),
+            defect_type=defect,
+            files=found.files,
+            mask_file=found.mask,
+        )
+        for defect in defect_folders(folder, split)
+        for found in pair(folder / defect)
+    ]
+    if not records:
+        raise DataError(f"{folder}: the split {split!r} holds no sample; expected files like good/rgb/000.png")
+    return records
 
 
 def read_sample(record: SampleRecord, read: Callable[[str, Path], np.ndarray], sensors: Sequence[str]) -> RawSample:

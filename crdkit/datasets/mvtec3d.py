@@ -9,13 +9,24 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from crdkit.datasets import GOOD, SPLITS, Dataset, DatasetConfig, RawSample, SampleRecord, Split, datasets, read_sample
+from crdkit.datasets import (
+    GOOD,
+    SPLITS,
+    Dataset,
+    DatasetConfig,
+    RawSample,
+    SampleRecord,
+    Split,
+    datasets,
+    read_sample,
+    records_by_defect,
+)
 from crdkit.errors import DataError
-from crdkit.folders import category_folder, defect_folders, files_by_stem, pair_files
+from crdkit.folders import category_folder, pair_subfolders
 from crdkit.images import check_array, read_image, read_tiff
 from crdkit.scans import check_metres
 
-_SUFFIXES: Mapping[str, tuple[str, ...]] = {"rgb": (".png",), "xyz": (".tiff", ".tif"), "gt": (".png",)}
+_SUFFIXES: Mapping[str, tuple[str, ...]] = {"rgb": (".png",), "xyz": (".tiff", ".tif")}
 
 
 @datasets.register("mvtec3d")
@@ -51,13 +62,13 @@ class MVTec3D(Dataset):
         Raises:
             DataError: root, category, split or a file is missing, unpaired or out of place.
         """
+        category = category_folder(self.config.root, self.config.category, is_category=_is_category)
         keep = self.config.on_bad_sample == "skip"
-        folder = category_folder(self.config.root, self.config.category, is_category=_is_category) / split
-        defects = defect_folders(folder, split)
-        records = [record for defect in defects for record in _samples(folder / defect, split, keep_incomplete=keep)]
-        if not records:
-            raise DataError(f"{folder}: the split {split!r} holds no sample; expected files like good/rgb/000.png")
-        return records
+        return records_by_defect(
+            category / split,
+            split,
+            lambda folder: pair_subfolders(folder, _SUFFIXES, need_masks=folder.name != GOOD, keep_incomplete=keep),
+        )
 
     def read(self, record: SampleRecord, sensors: Sequence[str] | None = None) -> RawSample:
         """Decode ``sensors`` of one sample (all of them if None) and its mask, at their own resolution.
@@ -105,31 +116,3 @@ class MVTec3D(Dataset):
 
 def _is_category(folder: Path) -> bool:
     return any((folder / split).is_dir() for split in SPLITS)
-
-
-def _samples(folder: Path, split: Split, *, keep_incomplete: bool) -> list[SampleRecord]:
-    defect = folder.name
-    masked = defect != GOOD
-
-    def place(sensor: str, stem: str) -> Path:
-        sensor = "gt" if sensor == "mask" else sensor
-        return folder / sensor / f"{stem}{_SUFFIXES[sensor][0]}"
-
-    pairs = pair_files(
-        {sensor: files_by_stem(folder / sensor, _SUFFIXES[sensor]) for sensor in ("rgb", "xyz")},
-        files_by_stem(folder / "gt", _SUFFIXES["gt"]) if masked or (folder / "gt").exists() else {},
-        need_masks=masked,
-        place=place,
-        keep_incomplete=keep_incomplete,
-    )
-    return [
-        SampleRecord(
-            sample_id=f"{defect}/{pair.stem}",
-            split=split,
-            label=int(masked),
-            defect_type=defect,
-            files=pair.files,
-            mask_file=pair.mask,
-        )
-        for pair in pairs
-    ]
