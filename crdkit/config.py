@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.resources
 from collections.abc import Mapping
 from itertools import takewhile
@@ -29,6 +28,7 @@ from crdkit.graph import CrossmodalGraph, Edge, Topology, topology_pairs
 from crdkit.losses import LossKind
 from crdkit.modalities import ModalityConfig, modalities
 from crdkit.overrides import apply_override, read_override
+from crdkit.plugins import import_plugin, resolve_plugin
 from crdkit.registry import StrictConfig
 from crdkit.student import Merge, StudentConfig
 
@@ -151,7 +151,9 @@ class RunConfig(StrictConfig):
         ('bagel', 3, ['rgb', 'depth'])
     """
 
-    plugins: tuple[str, ...] = Field((), description="modules to import first: they register the user's own parts")
+    plugins: tuple[str, ...] = Field(
+        (), description="modules or .py files to import first, which register the user's own parts"
+    )
     data: Annotated[DatasetConfig, datasets]
     modalities: dict[str, BranchConfig] = Field(min_length=1)
     graph: GraphConfig = GraphConfig()
@@ -165,14 +167,15 @@ class RunConfig(StrictConfig):
     @model_validator(mode="before")
     @classmethod
     def _import_plugins(cls, value: Any) -> Any:
-        for name in value.get("plugins") or () if isinstance(value, dict) else ():
-            try:
-                importlib.import_module(name)
-            except ImportError as error:
-                raise ConfigError(
-                    f"plugin {name!r} cannot be imported: {error}; is it installed, or on PYTHONPATH?"
-                ) from error
-        return value
+        if not isinstance(value, dict) or not value.get("plugins"):
+            return value
+        names = value["plugins"]
+        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"plugins (={names!r}) must be a list of module names or .py files")
+        plugins = tuple(resolve_plugin(name, folders=[Path.cwd()]) for name in names)
+        for name in plugins:
+            import_plugin(name)
+        return {**value, "plugins": plugins}
 
     @field_validator("modalities", mode="before")
     @classmethod
@@ -210,12 +213,16 @@ class RunConfig(StrictConfig):
 
     @classmethod
     def from_yaml(cls, path: Path | str) -> RunConfig:
-        """Read a YAML file.
+        """Read a YAML file; plug-ins may lie beside it.
 
         Raises:
             ConfigError: the file is missing, is no YAML mapping, or its content is refused.
         """
-        return cls.from_dict(_read_yaml(Path(path)), source=str(path))
+        values = _read_yaml(Path(path))
+        if isinstance(values.get("plugins"), list):
+            folders = [Path(path).absolute().parent, Path.cwd()]
+            values["plugins"] = [resolve_plugin(str(name), folders=folders) for name in values["plugins"]]
+        return cls.from_dict(values, source=str(path))
 
     @classmethod
     def preset(cls, name: str) -> RunConfig:

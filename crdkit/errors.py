@@ -34,6 +34,10 @@ class DetectorFormatError(CrdkitError):
     """A detector or checkpoint that is not what it claims to be, or of an unknown format version."""
 
 
+class PluginWarning(UserWarning):
+    """An installed package's plug-in that cannot be used; everything else can."""
+
+
 def unknown_name(what: str, name: str, known: Iterable[str], *, hint: str = "") -> UnknownNameError:
     """Describe a failed look-up of ``name`` among ``known``, with the nearest match.
 

@@ -185,6 +185,13 @@ class CRD(nn.Module):
             output={name: out.output for name, out in branches.items()},
         )
 
+    def empty_features(self) -> dict[str, Levels]:
+        """Return teacher features of one sample that have shapes but no values (device "meta")."""
+        return {
+            name: [torch.empty(1, c, s, s, device="meta") for c, s in zip(spec.channels, spec.sizes, strict=True)]
+            for name, spec in self.specs.items()
+        }
+
     def branch(self, target: str) -> Branch:
         """Return the trained part of one target modality."""
         return cast(Branch, self.branches[target])

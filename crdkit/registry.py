@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import warnings
 from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_validator
 from pydantic_core import CoreSchema, core_schema
 
-from crdkit.errors import ConfigError, DuplicateNameError, explain, unknown_name
+from crdkit.errors import ConfigError, DuplicateNameError, PluginWarning, explain, unknown_name
 
 
 class StrictConfig(BaseModel):
@@ -46,12 +49,32 @@ class Component:
 
 T = TypeVar("T", bound=Component)
 
+PLUGIN_GROUP = "crdkit.plugins"
+"""Entry points of this group name modules of installed packages; importing them registers their parts."""
+
+
+@cache
+def _load_installed_plugins() -> dict[str, str]:
+    """Import every entry point of `PLUGIN_GROUP`, once, and return those that failed with the reason.
+
+    A broken one is somebody else's package: it is named in a warning, and hides no other part.
+    """
+    failed: dict[str, str] = {}
+    for entry in metadata.entry_points(group=PLUGIN_GROUP):
+        try:
+            entry.load()
+        except Exception as error:
+            source = f"plug-in {entry.name!r} ({entry.value}) of {entry.dist.name if entry.dist else 'a package'}"
+            failed[source] = f"{type(error).__name__}: {error}"
+            warnings.warn(f"{source} could not be imported: {failed[source]}", PluginWarning, stacklevel=2)
+    return failed
+
 
 class Registry(Generic[T]):
     """Maps names to classes of one kind; a package's own modules are found at the first look-up.
 
-    A module of ``package`` that cannot be imported because an optional dependency is missing is
-    remembered, and never hides the entries of the others.
+    So are the plug-ins of installed packages (entry points of the group ``crdkit.plugins``). A module of ``package``
+    that lacks an optional dependency, or a broken plug-in, is remembered and never hides the entries of the others.
 
     In an annotation (``Annotated[FilterConfig, filters]``) it makes a config's field take the options of any entry,
     and validates them by that entry's own ``Config``.
@@ -146,6 +169,7 @@ class Registry(Generic[T]):
                 importlib.import_module(module.name)
             except ImportError as error:
                 self._unavailable[module.name] = str(error)
+        self._unavailable |= _load_installed_plugins()
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         # written with all options of the entry's own Config, not with those alone that ``source`` declares

@@ -75,12 +75,15 @@ def train(
         on_epoch: called with every epoch's means, after the one synchronisation of the epoch.
 
     Raises:
+        ConfigError: a batch would hold one sample, and a map one position: nothing to normalise over.
         CrdkitError: a loss is no finite number.
     """
     optimizers = build_optimizers(model, config)
     device = next(iter(model.student_parameters())).device
     generator = torch.Generator().manual_seed(config.seed)
     model.train()
+    if 1 in (config.batch_size, samples % config.batch_size):
+        _refuse_single_values(model, config, samples=samples)
     for epoch in track(range(config.epochs), description="training", total=config.epochs):
         start = time.perf_counter()
         rate = learning_rate(config, epoch)
@@ -100,6 +103,30 @@ def train(
             )
         on_epoch(log)
     model.eval()
+
+
+def _refuse_single_values(model: CRD, config: TrainingConfig, *, samples: int) -> None:
+    """Run one sample's shapes through every branch: BatchNorm cannot train on one value per channel.
+
+    Raises:
+        ConfigError: some map has one position.
+    """
+    for name in model.modalities:
+        branch = model.branch(name)
+        state = dict([*branch.named_parameters(), *branch.named_buffers()])
+        shapes = {key: value.to("meta") for key, value in state.items()}
+        try:
+            torch.func.functional_call(branch, shapes, (model.empty_features(),))
+        except RuntimeError:
+            continue  # a part of the user's own that needs values, not shapes alone: the first step will tell
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ConfigError(
+                f"training.batch_size (={config.batch_size}) leaves a batch of one of {samples} samples, whose maps "
+                f"in branch {name!r} shrink to 1 x 1: BatchNorm needs two values; choose another batch size, or "
+                "larger maps"
+            ) from error
 
 
 def build_optimizers(model: CRD, config: TrainingConfig) -> list[torch.optim.Optimizer]:

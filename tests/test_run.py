@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.resources
 import json
 import math
 import platform
@@ -261,8 +262,22 @@ def test_divergence_is_reported(tiny):
         fit(tiny.with_overrides("training.learning_rate=1e30", "training.epochs=20"))
 
 
+def test_one_value_per_channel_is_refused_before_training(tiny, scans, tmp_path):
+    narrow = tiny.with_overrides("graph.filter.size=1", "data.image_size=64")
+    with pytest.raises(
+        ConfigError, match=r"batch_size \(=5\) leaves a batch of one of 6 samples, .*branch 'rgb' shrink"
+    ):
+        fit(narrow.with_overrides("training.batch_size=5"), tmp_path / "run")
+    assert (tmp_path / "run/log.jsonl").read_text() == ""
+    fit(narrow.with_overrides("training.batch_size=4", "training.epochs=1"))
+    fit(
+        tiny.with_overrides("training.batch_size=5", "training.epochs=1")
+    )  # a last batch of one is kept where it can be
+
+
 def test_public_names():
     assert set(crdkit.__all__) <= set(dir(crdkit))
     assert all(getattr(crdkit, name) is not None for name in crdkit.__all__)
+    assert importlib.resources.files("crdkit").joinpath("py.typed").is_file()  # type checkers may trust the package
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = crdkit.nothing
