@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from crdkit.errors import DataError, unknown_name
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+GOOD = "good"
+UNLABELLED = "unlabelled"
+MASK = "mask"
+"""Stands for the ground truth among names of sensors."""
 
 Files = Mapping[str, Path]
 """Files by the name of their sample."""
@@ -95,7 +103,7 @@ def pair_files(
         sensors: the files of each sensor.
         masks: the ground truth.
         need_masks: whether a sample without a mask is incomplete.
-        place: where the file of a sensor, or of ``"mask"``, and a stem is expected.
+        place: where the file of a sensor, or of `MASK`, and a stem is expected.
         keep_incomplete: whether incomplete samples are listed all the same.
 
     Raises:
@@ -108,7 +116,7 @@ def pair_files(
         raise DataError(f"{masks[orphans[0]]}: a mask without its image {image}; remove it")
     pairs = []
     for stem in sorted(stems.union(orphans)):
-        mask = masks.get(stem, place("mask", stem) if need_masks else None)
+        mask = masks.get(stem, place(MASK, stem) if need_masks else None)
         files = {sensor: found.get(stem) or place(sensor, stem) for sensor, found in sensors.items()}
         pairs.append(PairedFiles(stem=stem, files=files, mask=mask))
     if not keep_incomplete:
@@ -134,9 +142,7 @@ def pair_subfolders(
     """
 
     def place(kind: str, stem: str) -> Path:
-        return (
-            folder / "gt" / f"{stem}.png" if kind == "mask" else folder / kind / f"{stem}{next(iter(suffixes[kind]))}"
-        )
+        return folder / "gt" / f"{stem}.png" if kind == MASK else folder / kind / f"{stem}{next(iter(suffixes[kind]))}"
 
     return pair_files(
         {sensor: files_by_stem(folder / sensor, allowed) for sensor, allowed in suffixes.items()},
@@ -177,8 +183,8 @@ def defect_folders(folder: Path, split: str) -> Sequence[str]:
         raise DataError(f"{folder}: the folder of the split {split!r} does not exist; {found_folders(folder.parent)}")
     defects = subfolders(folder)
     if split != "test":
-        if "good" not in defects:
-            raise DataError(f"{folder / 'good'}: the folder does not exist; {found_folders(folder)}")
+        if GOOD not in defects:
+            raise DataError(f"{folder / GOOD}: the folder does not exist; {found_folders(folder)}")
         if len(defects) > 1:
             raise DataError(
                 f"{folder}: the split {split!r} may hold nothing but 'good', {found_folders(folder)}; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _IMAGES = {"PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff", "BMP": b"BM"}  # format: first bytes of the file
 _TIFF = {"TIFF": b"II", "big-endian TIFF": b"MM"}
+_NPY = {"NPY": b"\x93NUMPY"}
 _DAMAGED = "copy the file again or leave the sample out"
 
 
@@ -75,6 +76,41 @@ def read_tiff(path: Path) -> np.ndarray:
     if array is None:
         raise DataError(f"{path}: expected a TIFF file with one page, found {pages} pages; keep the first one only")
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """Decode a NumPy file of numbers, in native byte order.
+
+    Raises:
+        DataError: the file is missing, truncated, no NumPy file, or holds Python objects, which are never unpickled.
+    """
+    data = _read_bytes(path)
+    try:
+        array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # a damaged header raises many types
+        raise _not_readable(path, data, _NPY, str(error)) from error
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
+
+_READERS: Mapping[str, Callable[[Path], np.ndarray]] = {
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp"), read_image),
+    **dict.fromkeys((".tiff", ".tif"), read_tiff),
+    ".npy": read_npy,
+}
+SUFFIXES = tuple(_READERS)
+"""Ends of the files that `read_file` can read."""
+
+
+def read_file(path: Path) -> np.ndarray:
+    """Decode a sensor's file by the end of its name, in any case: PNG, JPEG, BMP, TIFF or NPY.
+
+    Raises:
+        DataError: the end is another, or the file is missing, truncated or not what its name says.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"{path}: expected a file that ends in one of {', '.join(SUFFIXES)}; convert it")
+    return reader(path)
 
 
 def check_array(array: np.ndarray, *, source: object, channels: int | None, dtype: type, hint: str) -> None:

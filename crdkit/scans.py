@@ -26,7 +26,8 @@ def check_sensors(sensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or array.size == 0:
             found = describe(array) if isinstance(array, np.ndarray) else type(array).__name__
             raise DataError(f"sensor {name!r}: expected a numpy array (H, W) or (H, W, C), found {found}")
-        checked[name] = _known(array, name=name) if np.issubdtype(array.dtype, np.floating) else array
+        floats = np.issubdtype(array.dtype, np.floating)
+        checked[name] = without_nan(array, source=f"sensor {name!r}") if floats else array
     sizes = {name: array.shape[:2] for name, array in checked.items()}
     if len(set(sizes.values())) > 1:
         found = ", ".join(f"{name} {height} x {width}" for name, (height, width) in sizes.items())
@@ -34,17 +35,24 @@ def check_sensors(sensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return checked
 
 
-def _known(array: np.ndarray, *, name: str) -> np.ndarray:
+def without_nan(array: np.ndarray, *, source: object) -> np.ndarray:
+    """Return a float scan (H, W, 3) or image (H, W) in which NaN has become 0, which means "not measured".
+
+    A pixel of a scan with one NaN is 0 in all channels.
+
+    Raises:
+        DataError: a value is infinite, or a scan is empty or in millimetres.
+    """
     missing = np.isnan(array)
     if array.ndim == 3:
         missing = np.broadcast_to(missing.any(axis=2, keepdims=True), array.shape)
     known = np.where(missing, array.dtype.type(0), array) if missing.any() else array
     if not np.isfinite(known).all():
-        raise DataError(f"sensor {name!r}: holds infinite values; set pixels without a measurement to 0 or NaN")
+        raise DataError(f"{source}: holds infinite values; set pixels without a measurement to 0 or NaN")
     if array.ndim == 3:
-        check_metres(known, source=f"sensor {name!r}")
+        check_metres(known, source=source)
         if not known[..., -1].any():
-            raise DataError(f"sensor {name!r}: no pixel holds a measurement (Z is 0 or NaN everywhere)")
+            raise DataError(f"{source}: no pixel holds a measurement (Z is 0 or NaN everywhere)")
     return known
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from crdkit.errors import DataError
 from crdkit.images import (
     check_array,
+    read_file,
     read_image,
     read_mask,
     read_tiff,
@@ -241,3 +242,17 @@ def test_nearest_keeps_trailing_axes_and_squashes_to_a_square() -> None:
     resized = resize_nearest(array, 3)
     assert resized.shape == (3, 3, 3)
     np.testing.assert_array_equal(resized, array[::2, ::3])
+
+
+def test_files_are_read_by_the_end_of_their_name(tmp_path: Path) -> None:
+    array = noise(6, 5)
+    np.save(tmp_path / "a.npy", array)
+    Image.fromarray(array).save(tmp_path / "a.PNG")
+    tifffile.imwrite(tmp_path / "a.Tif", array, photometric="minisblack")
+    for name in ("a.npy", "a.PNG", "a.Tif"):
+        np.testing.assert_array_equal(read_file(tmp_path / name), array)
+    with pytest.raises(DataError, match=r"a\.raw: expected a file that ends in one of \.png, .*, \.npy; convert it"):
+        read_file(tmp_path / "a.raw")
+    (tmp_path / "b.npy").write_text("hello world, I am text")
+    with pytest.raises(DataError, match=r"b\.npy: expected a NPY file, found 22 bytes that start with b'hello wo'"):
+        read_file(tmp_path / "b.npy")

@@ -6,20 +6,31 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from crdkit.errors import DataError, unknown_name
-from crdkit.folders import PairedFiles, defect_folders, require_files
+from crdkit.folders import GOOD, SPLITS, UNLABELLED, PairedFiles, Split, defect_folders, require_files
 from crdkit.images import read_mask
 from crdkit.registry import AbsolutePath, Component, ComponentConfig, Registry
 
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-GOOD = "good"
-UNLABELLED = "unlabelled"
+__all__ = [
+    "GOOD",
+    "SPLITS",
+    "UNLABELLED",
+    "Dataset",
+    "DatasetConfig",
+    "RawSample",
+    "SampleRecord",
+    "Sensors",
+    "Split",
+    "datasets",
+    "read_sample",
+    "records_by_defect",
+]
+
 Sensors = Mapping[str, np.ndarray]
 """Raw measurements of one sample by sensor name: images (H, W[, 3]) uint8/uint16, "xyz" (H, W, 3) float32 metres."""
 
