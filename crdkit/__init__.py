@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from crdkit import losses, metrics, reference
     from crdkit.config import RunConfig
+    from crdkit.description import Description, describe
     from crdkit.detector import Detector, Prediction
     from crdkit.errors import CrdkitError
     from crdkit.model import CRD, CRDOutput
@@ -19,9 +20,11 @@ _WHERE = {
     "CRD": "crdkit.model",
     "CRDOutput": "crdkit.model",
     "CrdkitError": "crdkit.errors",
+    "Description": "crdkit.description",
     "Detector": "crdkit.detector",
     "Prediction": "crdkit.detector",
     "RunConfig": "crdkit.config",
+    "describe": "crdkit.description",
     "fit": "crdkit.run",
 }
 _MODULES = ("losses", "metrics", "reference")
@@ -30,10 +33,12 @@ __all__ = [
     "CRD",
     "CRDOutput",
     "CrdkitError",
+    "Description",
     "Detector",
     "Prediction",
     "RunConfig",
     "__version__",
+    "describe",
     "fit",
     "losses",
     "metrics",

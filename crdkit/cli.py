@@ -92,17 +92,47 @@ def evaluate(
         show(f"report: {out / 'report.html'}")
 
 
+@app.command(rich_help_panel=LOOK)
+def describe(
+    what: Annotated[str, typer.Argument(metavar="PRESET|FILE.yaml|DIR", help="A configuration, or a run.")],
+    overrides: Overrides = None,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print the graph as a Mermaid flowchart only.")] = False,
+) -> None:
+    """Show the graph, and parameters and GFLOP of every part; of a run also its provenance. Downloads nothing."""
+    from crdkit.config import load_config, preset_names
+    from crdkit.description import describe, describe_run
+    from crdkit.errors import ConfigError
+    from crdkit.tables import show_description
+
+    if Path(what).is_dir() and what not in preset_names():
+        if overrides:
+            raise ConfigError(f"override {overrides[0]!r}: a run is described as it is; give a preset or a YAML file")
+        described = describe_run(what)
+    else:
+        described = describe(load_config(what).with_overrides(*(overrides or ())))
+    if mermaid:
+        typer.echo(described.mermaid(), nl=False)
+    else:
+        show_description(described)
+
+
 @app.command("list", rich_help_panel=LOOK)
 def list_names(
     kind: Annotated[
         str | None,
         typer.Argument(help="encoders, modalities, filters, amplifiers, aggregations, datasets or presets."),
     ] = None,
+    config: Annotated[
+        str | None, typer.Option(metavar="PRESET|FILE.yaml", help="Import its plug-ins first, to list their parts too.")
+    ] = None,
 ) -> None:
     """List what can be named in a configuration, with the options of each."""
     from crdkit.catalogue import catalogue
+    from crdkit.config import load_config
     from crdkit.tables import catalogue_tables, show
 
+    if config is not None:
+        load_config(config)
     for table in catalogue_tables(catalogue(kind)):
         show(table)
 

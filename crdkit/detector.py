@@ -181,6 +181,16 @@ class Detector:
         return {name: value.detach().cpu().contiguous() for name, value in state.items()}
 
 
+def read_config(path: Path | str) -> RunConfig:
+    """Return the configuration in the detector folder ``path``; its weights are not read.
+
+    Raises:
+        DetectorFormatError: the folder holds no detector, or one of an unknown format version.
+    """
+    file = Path(path) / "config.json"
+    return RunConfig.from_dict(_read_header(file).config, source=str(file))
+
+
 class _Spec(StrictConfig):
     channels: tuple[int, ...]
     sizes: tuple[int, ...]

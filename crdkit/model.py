@@ -128,11 +128,7 @@ class CRD(nn.Module):
             load_weights: False where a state dict is loaded right after: teachers' weights are not read.
             specs: shapes of the teachers' features by modality; measured on a probe image if None.
         """
-        teachers: dict[str, Encoder] = {}
-        for name, branch in config.modalities.items():
-            options = branch.encoder.at(config.data.image_size)
-            twin = next((teacher for teacher in teachers.values() if teacher.config == options), None)
-            teachers[name] = twin or encoders.get(options.name)(options, load_weights=load_weights)
+        teachers = build_teachers(config, load_weights=load_weights)
         if specs is None:
             specs = {name: teacher.spec(config.data.image_size) for name, teacher in teachers.items()}
         with torch.random.fork_rng(devices=[]):
@@ -218,6 +214,16 @@ class CRD(nn.Module):
                 f"{what} of modality {', '.join(map(repr, missing))} are missing: the model needs "
                 f"{list(self.modalities)}, got {sorted(given)}"
             )
+
+
+def build_teachers(config: RunConfig, *, load_weights: bool = True) -> dict[str, Encoder]:
+    """Build the teacher of every modality; equal encoder options share one module."""
+    teachers: dict[str, Encoder] = {}
+    for name, branch in config.modalities.items():
+        options = branch.encoder.at(config.data.image_size)
+        twin = next((teacher for teacher in teachers.values() if teacher.config == options), None)
+        teachers[name] = twin or encoders.get(options.name)(options, load_weights=load_weights)
+    return teachers
 
 
 def _share(teachers: Mapping[str, Encoder]) -> tuple[dict[str, str], dict[str, Encoder]]:

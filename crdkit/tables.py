@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from crdkit.catalogue import Entry
-from crdkit.report import label, percent
+from crdkit.description import FLOP_CONVENTION, Description
+from crdkit.registry import ComponentConfig
+from crdkit.report import MISSING, label, percent
 
 COLUMNS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro_0.30", "aupro_0.01")
 
@@ -54,3 +56,51 @@ def catalogue_tables(entries: Mapping[str, list[Entry]]) -> list[Table]:
             table.add_row(part.name, part.summary, *(["\n".join(options)] if with_options else []))
         tables.append(table)
     return tables
+
+
+def show_description(described: Description) -> None:
+    """Print provenance, modalities, edges, and the cost of every part."""
+    if described.provenance:
+        table = Table(title="run", title_justify="left", show_header=False)
+        for key, value in described.provenance.items():
+            table.add_row(key, value)
+        show(table)
+    table = Table("modality", "teacher", "levels (channels x side)", title="modalities", title_justify="left")
+    for name, spec in described.specs.items():
+        levels = (f"{c} x {size}" for c, size in zip(spec.channels, spec.sizes, strict=True))
+        table.add_row(name, _options(described.config.modalities[name].encoder), ", ".join(levels))
+    show(table)
+    table = Table(
+        "edge", "filter", "amplifier", title=f"graph ({described.config.graph.topology})", title_justify="left"
+    )
+    for edge in described.graph.edges:
+        table.add_row(str(edge), _options(edge.filter), _options(edge.amplifier))
+    show(table if described.graph.edges else "graph: no edges")
+    show(_cost_table(described))
+    for name, gflop in described.training_gflop.items():
+        trained = sum(p.parameters for p in described.parts if p.modality == name and p.part != "teacher")
+        show(f"branch {name}: {trained / 1e6:.1f} M parameters; a training step takes {gflop:.1f} GFLOP per sample")
+    show(FLOP_CONVENTION)
+
+
+def _cost_table(described: Description) -> Table:
+    table = Table("modality", "part", title="cost", title_justify="left")
+    for column in ("parameters", "GFLOP"):
+        table.add_column(column, justify="right", no_wrap=True)
+    before = ""
+    for row in described.table():
+        modality = "" if row["modality"] == before else row["modality"]
+        if row["modality"] != before:
+            table.add_section()
+        before = row["modality"]
+        parameters = f"{row['parameters']:,}" if row["parameters"] or row["part"] != "teacher" else "shared"
+        table.add_row(modality, row["part"], parameters, f"{row['gflop']:.1f}")
+    return table
+
+
+def _options(part: ComponentConfig | None) -> str:
+    """Return a part's name, and its options in lines."""
+    if part is None:
+        return MISSING
+    options = part.model_dump(mode="json", exclude={"name"}, exclude_none=True)
+    return "\n".join([part.name, *(f"{key}={value}" for key, value in options.items())])

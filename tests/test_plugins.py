@@ -11,6 +11,7 @@ import pytest
 import yaml
 from conftest import TINY
 
+from crdkit.cli import main
 from crdkit.config import RunConfig
 from crdkit.errors import ConfigError, DuplicateNameError
 from crdkit.plugins import import_plugin, resolve_plugin
@@ -99,6 +100,15 @@ def test_a_file_beside_the_configuration(tiny, tmp_path, monkeypatch, forget, wr
     assert Path(first.plugins[0]).samefile(part)
     assert RunConfig.from_dict(yaml.safe_load(first.to_yaml())) == first
     assert first.with_overrides("training.epochs=3").aggregation.name == f"own_{number}"
+
+
+def test_list_shows_the_parts_of_a_configuration(tmp_path, capsys, forget):
+    write_part(tmp_path, "own_listed")
+    (tmp_path / "run.yaml").write_text("plugins: [own_listed]\ndata: mvtec3d\nmodalities: {rgb: }\n")
+    assert main(["list", "aggregations"]) == 0
+    assert "own_listed" not in capsys.readouterr().out
+    assert main(["list", "aggregations", "--config", str(tmp_path / "run.yaml")]) == 0
+    assert "own_listed" in capsys.readouterr().out
 
 
 def test_an_installed_module_keeps_its_name(quick_values):
