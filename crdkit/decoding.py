@@ -7,6 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 from typing import TypeVar
 
@@ -66,19 +67,15 @@ def decode(
             located.__cause__ = error
             return located
 
-    workers = dataset.config.workers or min(_MOST_WORKERS, _cores())
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="crdkit-decode")
-    try:
-        outcomes = _in_order(executor, work, records, ahead=2 * workers)
-        for record, outcome in zip(records, track(outcomes, description=description, total=len(records)), strict=True):
+    outcomes = map_in_order(work, records, workers=dataset.config.workers, description=description)
+    with closing(outcomes):
+        for record, outcome in zip(records, outcomes, strict=True):
             if not isinstance(outcome, DataError):
                 yield record, outcome
             elif skip:
                 bad.append(outcome)
             else:
                 raise outcome
-    finally:
-        executor.shutdown(cancel_futures=True)
     if bad and len(bad) == len(records):
         raise DataError(f"none of {len(records)} samples can be read; the first: {bad[0]}")
     if bad:
@@ -89,6 +86,28 @@ def decode(
             BadSampleWarning,
             stacklevel=2,
         )
+
+
+def map_in_order(
+    work: Callable[[S], T], items: Sequence[S], *, workers: int | None, description: str
+) -> Generator[T, None, None]:
+    """Yield ``work(item)`` of each item in order, from threads at most a few items ahead, and show the progress.
+
+    Closing it, by an exception too, cancels all that has not begun.
+
+    Args:
+        work: called from any thread.
+        items: what to work on.
+        workers: threads; None for one per core, 8 at most.
+        description: the words before the progress bar.
+    """
+    workers = workers or min(_MOST_WORKERS, _cores())
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="crdkit-decode")
+    try:
+        outcomes = _in_order(executor, work, items, ahead=2 * workers)
+        yield from track(outcomes, description=description, total=len(items))
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 def _in_order(executor: ThreadPoolExecutor, work: Callable[[S], T], items: Iterable[S], *, ahead: int) -> Iterator[T]:
