@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from crdkit.catalogue import Entry
+from crdkit.check import DatasetCheck
 from crdkit.description import FLOP_CONVENTION, Description
 from crdkit.registry import ComponentConfig
 from crdkit.report import MISSING, label, percent
@@ -18,7 +19,7 @@ COLUMNS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro_0.30", "
 
 def show(what: Any) -> None:
     """Print a table or a line to standard output; text is printed as it is, brackets too."""
-    Console(soft_wrap=isinstance(what, str), highlight=False).print(what, markup=False)
+    Console(soft_wrap=isinstance(what, str), highlight=False, markup=False, emoji=False).print(what)
 
 
 def results_table(rows: Mapping[str, Mapping[str, float | None]], *, title: str | None = None) -> Table:
@@ -56,6 +57,21 @@ def catalogue_tables(entries: Mapping[str, list[Entry]]) -> list[Table]:
             table.add_row(part.name, part.summary, *(["\n".join(options)] if with_options else []))
         tables.append(table)
     return tables
+
+
+def show_check(checked: DatasetCheck) -> None:
+    """Print how many samples a dataset holds, and one line for each finding."""
+    kinds = dict.fromkeys(kind for counts in checked.counts.values() for kind in counts)
+    table = Table("split", *kinds)
+    for split, counts in checked.counts.items():
+        table.add_row(split, *(str(counts.get(kind, MISSING)) for kind in kinds))
+    show(f"{checked.folder} ({checked.layout})")
+    show(table)
+    for finding in checked.findings:
+        where = "" if str(finding.path) in finding.message else f"{finding.path}: "
+        show(f"{finding.severity}: {where}{finding.message}")
+    if not checked.findings:
+        show("nothing wrong was found")
 
 
 def show_description(described: Description) -> None:

@@ -17,6 +17,7 @@ from crdkit.catalogue import Entry
 from crdkit.cli import main
 from crdkit.progress import set_quiet
 from crdkit.run import read_metrics
+from crdkit.synthetic import LAYOUTS
 from crdkit.tables import catalogue_tables, results_table, show
 
 
@@ -39,8 +40,8 @@ def test_version_and_help(capsys):
     assert run(capsys, "--version")[:2] == (0, f"crdkit {__import__('crdkit').__version__}\n")
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    assert all(command in out for command in ("demo", "train", "evaluate", "list"))
-    assert all(panel in out for panel in ("Start here", "Train and evaluate", "Look around"))
+    assert all(command in out for command in ("demo", "train", "evaluate", "describe", "list", "data"))
+    assert all(panel in out for panel in ("Start here", "Train and evaluate", "Look around", "Data"))
 
 
 def test_train_then_evaluate(capsys, scans, tmp_path):
@@ -69,8 +70,10 @@ def test_list(capsys):
 def test_brackets_in_names_are_no_markup(capsys):
     show("[red]runs[/red]/report.html")
     assert capsys.readouterr().out == "[red]runs[/red]/report.html\n"
-    show(results_table({"[bold]bagel": {}}))
-    assert " [bold]bagel " in capsys.readouterr().out
+    show(results_table({"[bold]bagel": {}}, title="[red]of :smile: rope"))
+    printed = capsys.readouterr().out
+    assert " [bold]bagel " in printed
+    assert "[red]of :smile: rope" in printed
     entry = Entry(name="[b]folder", summary="[red]files", options={"names": "[/red]"})
     for table in catalogue_tables({"datasets": [entry]}):
         show(table)
@@ -109,6 +112,53 @@ def test_damaged_files_are_named_or_skipped(capsys, scans, tmp_path):
     assert len(err.splitlines()) == 1
     assert read_metrics(tmp_path / "quiet")["counts"] == {"train": 5, "validation": 3, "test": 15, "skipped": 1}
     assert "1 unreadable samples were left out" in (tmp_path / "quiet/report.html").read_text()
+
+
+FEW = ("--train", 2, "--validation", 1, "--test-good", 1, "--test-per-defect", 1, "--size", 64)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_data_is_made_and_found_sound(capsys, tmp_path, layout):
+    out = tmp_path / "[b]data"
+    code, printed, err = run(capsys, "-q", "data", "make", "gear", "--layout", layout, "--out", out, *FEW)
+    assert (code, err) == (0, "")
+    category = next(out.iterdir())
+    assert printed == f"{out}: data.name={layout}, categories {category.name}\n"
+    counts = {"train": 2, "validation": 1, "test_good": 1, "test_per_defect": 1}
+    LAYOUTS[layout](tmp_path / "same", categories=["gear"], size=64, **counts)
+    written = {path.relative_to(out): path.read_bytes() for path in out.rglob("*.*")}
+    assert written == {path.relative_to(tmp_path / "same"): path.read_bytes() for path in tmp_path.rglob("same/**/*.*")}
+    code, printed, err = run(capsys, "-q", "data", "check", out, "--layout", layout)
+    assert (code, err) == (0, "")
+    assert f"{category} ({layout})" in printed
+    assert "error" not in printed
+
+
+def test_what_is_wrong_with_data_is_listed(capsys, scans, tmp_path):
+    root = Path(shutil.copytree(scans, tmp_path / "data"))
+    damaged = root / "biscuit/train/good/xyz/001.tiff"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    code, printed, err = run(capsys, "-q", "data", "check", root)
+    assert code == 2
+    assert err == f"error: {root}: 1 error above; mend the data, or take it out\n"
+    (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert line.count(str(damaged)) == 1
+    (tmp_path / "empty").mkdir()
+    assert "holds no category in a known layout" in fails(capsys, "data", "check", tmp_path / "empty")
+    assert "is no folder" in fails(capsys, "data", "check", tmp_path / "nowhere")
+
+
+def test_data_that_cannot_be_made(capsys, tmp_path):
+    out = ("--out", tmp_path / "data")
+    assert "did you mean 'mvtec3d'" in fails(capsys, "data", "make", "--layout", "mvtec", *out)
+    assert "did you mean 'biscuit'" in fails(capsys, "data", "make", "biscit", "--layout", "mvtec3d", *out)
+    assert "use --layout folder" in fails(capsys, "data", "make", "--layout", "mvtec3d", "--sensor", "rgb", *out)
+    assert "--train" in fails(capsys, "data", "make", "--layout", "mvtec3d", "--train", -1, *out)
+    assert not (tmp_path / "data").exists()
+    options = ("--layout", "folder", "--sensor", "infrared", "--sensor", "normals")
+    assert run(capsys, "data", "make", "gear", *options, *out, *FEW)[0] == 0
+    sensors = (tmp_path / "data/gear/train/good").iterdir()
+    assert {folder.name for folder in sensors} == {"infrared", "normals"}
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a user whom permissions stop")

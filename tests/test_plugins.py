@@ -11,6 +11,7 @@ import pytest
 import yaml
 from conftest import TINY
 
+from crdkit.aggregations import aggregations
 from crdkit.cli import main
 from crdkit.config import RunConfig
 from crdkit.errors import ConfigError, DuplicateNameError
@@ -43,6 +44,8 @@ class Own(Aggregation):
 @pytest.fixture
 def forget(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", list(sys.path))
+    aggregations.names()  # found once; what is registered from here on is forgotten
+    monkeypatch.setattr(aggregations, "_entries", dict(aggregations._entries))
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
