@@ -115,6 +115,17 @@ def test_a_bad_file_stops_or_is_skipped_and_counted(build: Build, damage: str) -
     assert [record.sample_id for record, _ in decoded] == [records[0].sample_id, records[2].sample_id]
 
 
+def test_a_missing_mask_stops_or_is_skipped_and_counted(build: Build) -> None:
+    records = build().records("test")
+    mask = next(record.mask_file for record in records if record.label and record.mask_file)
+    mask.unlink()
+    with pytest.raises(DataError, match=f"{mask.name}: the file does not exist"):
+        list(decode(build(), build().records("test"), contents))
+    skipping = build(on_bad_sample="skip")
+    with pytest.warns(BadSampleWarning, match=f"skipped 1 of {len(records)} samples .*{mask.name}: the file does not"):
+        assert len(list(decode(skipping, skipping.records("test"), contents))) == len(records) - 1
+
+
 @pytest.mark.parametrize("on_bad_sample", ["error", "skip"])
 def test_missing_root_and_category_are_errors(build: Build, tmp_path: Path, on_bad_sample: str) -> None:
     with pytest.raises(DataError, match=r"nowhere: data\.root does not exist"):

@@ -246,7 +246,7 @@ def test_a_manifest_may_lie_elsewhere(arranged: Path, tmp_path: Path) -> None:
 
 def test_the_example_in_the_docstring_is_a_manifest(arranged: Path) -> None:
     assert Folder.__doc__ is not None
-    example = Folder.__doc__.partition("::\n")[2].partition("Read are")[0]
+    example = Folder.__doc__.partition("arrangements:\n")[2].partition("Read are")[0]
     write_manifest(arranged, example.replace("label.png", "label.bmp").replace("heat.tiff", "heat.npy"))
     assert len(dataset(arranged).records("train")) == 4
     assert len(dataset(arranged).records("test")) == 4
@@ -418,7 +418,7 @@ OTHER = r"expected uint8 \(H, W\) or \(H, W, 3\), uint16 \(H, W\), or float .*, 
         ("a.npy", np.zeros((4, 5, 2), np.float32), OTHER + r"float32 \(4, 5, 2\)"),
         ("a.npy", np.zeros((0, 5), np.uint8), OTHER + r"uint8 \(0, 5\)"),
         ("a.npy", np.zeros((4, 5), bool), OTHER + r"bool \(4, 5\)"),
-        ("a.png", np.zeros((4, 5, 4), np.uint8), OTHER + r"uint8 \(4, 5, 4\)"),
+        ("a.png", np.zeros((4, 5, 4), np.uint8), OTHER + r"uint8 \(4, 5, 4\); convert it"),
         ("a.tiff", SCAN * 1000, r"a coordinate of \d+ m; expected metres, and this looks like millimetres"),
         ("a.tiff", SCAN * 0, "no pixel holds a measurement"),
         ("a.npy", SCAN[..., 0] * np.inf, "holds infinite values"),

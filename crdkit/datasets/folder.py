@@ -41,7 +41,7 @@ class Folder(Dataset):
     folders. Test samples without labels lie in ``test/<sensor>``. The files of a sample have the same name. Without
     ``validation`` a share of the training samples, chosen by the hash of their names, is held out.
 
-    A manifest describes other arrangements::
+    A manifest describes other arrangements:
 
         sensors:                  # in each folder below; * is what the files of a sample share
           rgb: "*/colour.png"
@@ -190,10 +190,11 @@ class Folder(Dataset):
         if scale is not None and np.issubdtype(array.dtype, np.number):
             array = array.astype(np.float32) * np.float32(scale)
         floats = np.issubdtype(array.dtype, np.floating)
-        shapes = {2: True, 3: array.shape[2:] == (3,) and array.dtype != np.uint16}
-        if not array.size or not shapes.get(array.ndim) or not (floats or array.dtype in (np.uint8, np.uint16)):
+        shape = array.size and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3))
+        if not shape or not (floats or array.dtype == np.uint8 or (array.dtype == np.uint16 and array.ndim == 2)):
+            advice = f"give metres per unit, e.g. data.scale.{sensor}=0.001" if shape else "convert it"
             raise DataError(
                 f"{path}: expected uint8 (H, W) or (H, W, 3), uint16 (H, W), or float (H, W) or (H, W, 3), found "
-                f"{describe(array)}; convert it, or give metres per unit: data.scale.{sensor}=0.001"
+                f"{describe(array)}; {advice}"
             )
         return without_nan(array.astype(np.float32, copy=False), source=path) if floats else array
