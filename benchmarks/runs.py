@@ -3,12 +3,13 @@
     python -m benchmarks.runs quick data.root=ROOT --categories cable_gland --seeds 0 1 2 --out OUT
     python -m benchmarks.runs quick data.root=ROOT ... --variant "rgb + depth:" --variant "rgb:modalities.depth=null"
 
-A variant is ``label:overrides separated by spaces``. Finished runs in OUT are read, not repeated.
+A variant is ``label:overrides separated by spaces``, quoted as in a shell. Finished runs in OUT are read, not repeated.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -79,7 +80,7 @@ def main() -> None:
     print(
         tabulate(
             load_config(arguments.preset).with_overrides(*arguments.overrides),
-            variants={label: options.split() for label, _, options in labelled},
+            variants={label: shlex.split(options) for label, _, options in labelled},
             categories=arguments.categories,
             seeds=arguments.seeds,
             out=arguments.out,

@@ -247,10 +247,12 @@ class RunConfig(StrictConfig):
         """
         if not overrides:
             return self
+        names = [override for override in overrides if override.partition("=")[0].endswith(".name")]
+        if 0 < len(names) < len(overrides):  # first the parts, then their options, which are read as each declares
+            return self.with_overrides(*names).with_overrides(*(text for text in overrides if text not in names))
         values = self.model_dump(mode="json")
-        pairs = [read_override(override, self) for override in overrides]
-        for key, value in sorted(pairs, key=lambda pair: not pair[0].endswith(".name")):
-            apply_override(values, key, value)
+        for override in overrides:
+            apply_override(values, *read_override(override, self))
         return self.from_dict(values, source=" ".join(overrides))
 
     def to_yaml(self) -> str:

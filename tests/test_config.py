@@ -149,3 +149,10 @@ def test_null_and_quotes_are_yaml_for_names_too(quick):
     run = quick.with_overrides("data.category=rope", "data.root=/data")
     assert run.with_overrides("data.category=null", "data.root=null").data.category is None
     assert run.with_overrides("data.category='null'").data.category == "null"
+
+
+def test_options_of_a_part_named_beside_them_are_taken_as_typed_too(quick, tmp_path):
+    overrides = (f"data.manifest={tmp_path}/a #1.yaml", "data.name=folder", "modalities.heat.sensor=007")
+    run = quick.with_overrides(*overrides, "modalities.heat.name=single_channel")
+    assert (run.data.name, run.data.manifest) == ("folder", tmp_path / "a #1.yaml")
+    assert run.modalities["heat"].view.sensor == "007"
