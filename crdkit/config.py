@@ -247,9 +247,9 @@ class RunConfig(StrictConfig):
         """
         if not overrides:
             return self
-        names = [override for override in overrides if override.partition("=")[0].endswith(".name")]
-        if 0 < len(names) < len(overrides):  # first the parts, then their options, which are read as each declares
-            return self.with_overrides(*names).with_overrides(*(text for text in overrides if text not in names))
+        parts = [override for override in overrides if override.partition("=")[0].endswith((".name", "plugins"))]
+        if 0 < len(parts) < len(overrides):  # first the parts, then their options, which are read as each declares
+            return self.with_overrides(*parts).with_overrides(*(text for text in overrides if text not in parts))
         values = self.model_dump(mode="json")
         for override in overrides:
             apply_override(values, *read_override(override, self))

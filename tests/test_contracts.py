@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from example_sensors import example_sensors
@@ -10,7 +9,6 @@ from example_sensors import example_sensors
 from crdkit.aggregations import aggregations
 from crdkit.amplifiers import amplifiers
 from crdkit.catalogue import REGISTRIES, catalogue
-from crdkit.datasets import datasets
 from crdkit.filters import filters
 from crdkit.layers import FeatureSpec
 from crdkit.modalities import modalities
@@ -87,21 +85,3 @@ def test_modality_gives_an_image_in_unit_range(name, size):
     assert image.shape[0] in (1, 3)
     assert image.shape[1:] == (size, size)
     assert 0 <= image.min() <= image.max() <= 1
-
-
-@pytest.mark.parametrize("name", datasets.names())
-def test_dataset_lists_and_reads_every_split(name, scans):
-    dataset = datasets.get(name)(datasets.build_config({"name": name, "root": scans, "category": "biscuit"}))
-    for split in ("train", "validation", "test"):
-        records = dataset.records(split)
-        assert records == dataset.records(split)
-        assert len({record.sample_id for record in records}) == len(records) > 0
-        assert all(record.split == split for record in records)
-        if split != "test":
-            assert {record.label for record in records} == {0}
-        sample = dataset.read(records[-1])
-        assert set(sample.sensors) == set(dataset.sensors) == set(records[-1].files)
-        assert set(dataset.read(records[0], [dataset.sensors[0]]).sensors) == {dataset.sensors[0]}
-    assert sample.mask is not None
-    assert set(np.unique(sample.mask)) <= {0, 255}
-    assert bool(sample.mask.any()) == (records[-1].label == 1)
