@@ -122,21 +122,24 @@ def check_dataset(dataset: Dataset) -> DatasetCheck:
 
 
 def _recognise(path: Path, names: Sequence[str], reasons: dict[str, str]) -> Dataset | None:
-    """Return the dataset that can list most splits of ``path``, the first of several; why not goes to ``reasons``."""
-    listed: dict[Dataset, int] = {}
+    """Return the first dataset that can list every split of ``path``, else the first that can list one."""
+    partly: Dataset | None = None
     for name in names:
+        cls = datasets.get(name)
         config = datasets.build_config({"name": name, "root": path.parent, "category": path.name})
-        lenient = datasets.get(name)(config.model_copy(update={"on_bad_sample": "skip"}))
-        splits = 0
+        dataset = cls(config.model_copy(update={"on_bad_sample": "skip"}))
+        listed = 0
         for split in SPLITS:
             try:
-                lenient.records(split)
-                splits += 1
+                dataset.records(split)
+                listed += 1
             except CrdkitError as error:
                 reasons.setdefault(name, str(error))
-        if splits:
-            listed[datasets.get(name)(config)] = splits
-    return max(listed, key=lambda dataset: listed[dataset], default=None)
+        if listed == len(SPLITS):
+            return cls(config)
+        if listed and partly is None:
+            partly = cls(config)
+    return partly
 
 
 def _inspect(dataset: Dataset, record: SampleRecord) -> _Inspection:

@@ -128,10 +128,11 @@ def test_data_is_made_and_found_sound(capsys, tmp_path, layout):
     LAYOUTS[layout](tmp_path / "same", categories=["gear"], size=64, **counts)
     written = {path.relative_to(out): path.read_bytes() for path in out.rglob("*.*")}
     assert written == {path.relative_to(tmp_path / "same"): path.read_bytes() for path in tmp_path.rglob("same/**/*.*")}
-    code, printed, err = run(capsys, "-q", "data", "check", out, "--layout", layout)
-    assert (code, err) == (0, "")
-    assert f"{category} ({layout})" in printed
-    assert "error" not in printed
+    for options in ((), ("--layout", layout)):
+        code, printed, err = run(capsys, "-q", "data", "check", out, *options)
+        assert (code, err) == (0, "")
+        assert f"{category} ({layout})" in printed
+        assert "error" not in printed
 
 
 def test_what_is_wrong_with_data_is_listed(capsys, scans, tmp_path):
