@@ -149,7 +149,8 @@ def test_masks_that_mark_too_little_are_found(category: Path) -> None:
 def test_files_with_the_same_content_are_found(category: Path) -> None:
     shutil.copy(category / "train/good/xyz/000.tiff", category / "test/good/xyz/000.tiff")
     shutil.copy(category / "train/good/rgb/000.png", category / "train/good/rgb/001.png")
-    leak, copy = found(category)
+    shutil.copy(category / "train/good/xyz/001.tiff", category / "validation/good/xyz/000.tiff")
+    leak, copy, held_out = found(category)
     first = category / "train/good"
     assert leak == (
         "error",
@@ -161,6 +162,7 @@ def test_files_with_the_same_content_are_found(category: Path) -> None:
         "train/good/rgb/001.png",
         f"the same content as {first / 'rgb/000.png'} in the split 'train'",
     )
+    assert held_out[:2] == ("warning", "validation/good/xyz/000.tiff")
 
 
 def test_what_cannot_be_measured_is_said(category: Path, tmp_path: Path) -> None:

@@ -109,8 +109,8 @@ def test_samples_are_listed_by_index_whatever_its_width(category: Path) -> None:
     for path in sorted(folder.glob("001_*")):
         path.rename(folder / path.name.replace("001_", "1000_"))
     for path in sorted(folder.glob("000_*")):
-        path.rename(folder / path.name.replace("000_", "07_"))
-    assert [record.sample_id for record in dataset(category).records("train")] == ["002", "07", "1000"]
+        path.rename(folder / path.name.replace("000_", "20_"))
+    assert [record.sample_id for record in dataset(category).records("train")] == ["002", "20", "1000"]
 
 
 def test_depth_and_scan_are_those_of_the_scene(category: Path) -> None:
@@ -206,10 +206,12 @@ def test_prepared_folders_may_lack_all_masks_of_defects_but_not_some(prepared: P
     with pytest.raises(DataError, match=r"test/bad/gt/003\.png: the file does not exist"):
         dataset(prepared).records("test")
     shutil.rmtree(prepared / "test/bad/gt")
-    data = dataset(prepared)
-    by_label = {record.label: data.read(record).mask for record in data.records("test")}
-    assert by_label[1] is None
-    assert by_label[0] is not None
+    for _ in range(2):
+        data = dataset(prepared)
+        by_label = {record.label: data.read(record).mask for record in data.records("test")}
+        assert by_label[1] is None
+        assert by_label[0] is not None
+        (prepared / "test/bad/gt").mkdir(exist_ok=True)  # an empty folder is as good as none
 
 
 def test_wrong_folders_say_what_there_is(category: Path, prepared: Path) -> None:

@@ -137,6 +137,17 @@ def test_rgb_names_the_sample_although_another_sensor_is_first_by_name(plain: Pa
     assert data.records("train")[0].image_path.name.endswith(".png")
 
 
+def test_hidden_files_and_folders_are_ignored(plain: Path) -> None:
+    (plain / "train/good/rgb/._part 0.png").write_bytes(b"x")
+    (plain / "train/good/rgb/.DS_Store").write_bytes(b"x")
+    (plain / "train/good/.cache").mkdir()
+    (plain / "test/.ipynb_checkpoints").mkdir()
+    data = dataset(plain)
+    assert data.sensors == ("rgb", "thermal")
+    assert len(data.records("train")) == 11
+    assert len(data.records("test")) == 5
+
+
 def test_a_category_is_a_folder_in_the_root(plain: Path) -> None:
     (plain.parent / "papers").mkdir()
     assert len(dataset(plain.parent, category="parts").records("test")) == 5
@@ -152,6 +163,9 @@ def test_without_a_validation_folder_a_share_of_the_normals_is_held_out(plain: P
     assert sorted(train + held_out) == sorted(f"train/good/part {n}" for n in range(12))
     half = dataset(plain, validation_share=0.5)
     assert len(ids(half, "validation")) == 6
+    assert ids(half, "validation") != sorted(train + held_out)[:6]  # neither the first nor the last: parts may drift
+    assert ids(half, "validation") != sorted(train + held_out)[6:]
+    assert len(ids(dataset(plain, validation_share=0.001), "validation")) == 1
     assert set(held_out) <= set(ids(half, "validation"))  # who is held out does not depend on the share
     assert {record.split for record in half.records("validation")} == {"validation"}
     most = dataset(plain, validation_share=0.99)
@@ -344,6 +358,8 @@ def test_unpaired_files_are_named_or_skipped(plain: Path) -> None:
     shutil.copy(plain / "test/scratch/mask/part 1.png", plain / "test/scratch/mask/part 9.png")
     with pytest.raises(DataError, match=r"mask/part 9\.png: a mask without its image .*scratch/rgb/part 9\.png"):
         dataset(plain).records("test")
+    with pytest.warns(BadSampleWarning, match=r"skipped 1 of 6 .*scratch/rgb/part 9\.png: the file does not exist"):
+        load_split(skipping, "test", views={"rgb": RGB(RGB.Config())}, device=torch.device("cpu"))
 
 
 def test_lossy_masks_are_refused(plain: Path) -> None:

@@ -251,6 +251,9 @@ def test_files_are_read_by_the_end_of_their_name(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.Tif", array, photometric="minisblack")
     for name in ("a.npy", "a.PNG", "a.Tif"):
         np.testing.assert_array_equal(read_file(tmp_path / name), array)
+    np.save(tmp_path / "c.npy", array.astype(">f4"))
+    assert read_file(tmp_path / "c.npy").dtype.isnative
+    np.testing.assert_array_equal(read_file(tmp_path / "c.npy"), array)
     with pytest.raises(DataError, match=r"a\.raw: expected a file that ends in one of \.png, .*, \.npy; convert it"):
         read_file(tmp_path / "a.raw")
     (tmp_path / "b.npy").write_text("hello world, I am text")
