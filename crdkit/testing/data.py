@@ -15,7 +15,7 @@ import torch
 from crdkit.datasets import GOOD, SPLITS, UNLABELLED, Dataset, RawSample, SampleRecord, Sensors, Split, datasets
 from crdkit.errors import ConfigError
 from crdkit.modalities import Modality, modalities
-from crdkit.synthetic import LAYOUTS
+from crdkit.synthetic import LAYOUTS, OBJECT_KINDS
 from crdkit.testing.examples import example_sensors
 from crdkit.testing.parts import check_description
 from crdkit.testing.requirement import refused, require, same_bytes
@@ -29,8 +29,8 @@ def check_modality(name: str, options: Options | None = None, *, samples: Sequen
     Args:
         name: the registered name.
         options: where it has some without default.
-        samples: raw sensors of two different samples or more, all of one size; rendered if None, which needs
-            sensors that `crdkit.synthetic` knows.
+        samples: raw sensors of two different samples or more; rendered if None, which needs sensors that
+            `crdkit.synthetic` knows.
 
     Raises:
         AssertionError: the message names the broken promise.
@@ -43,7 +43,7 @@ def check_modality(name: str, options: Options | None = None, *, samples: Sequen
     what = f"modality {name!r}"
     view = modalities.get(name)(modalities.build_config({"name": name, **(options or {})}))
     if samples is None:
-        samples = [example_sensors(view.sensors, index=index) for index in range(2)]
+        samples = [example_sensors(view.sensors, kind=kind) for kind in OBJECT_KINDS]
     samples = [{sensor: _read_only(sample[sensor]) for sensor in view.sensors} for sample in samples]
     alone = []
     for size in (32, 50):
