@@ -25,11 +25,11 @@ class TailNormConfig(AggregationConfig):
 
 @aggregations.register("tail_norm")
 class TailNorm(Aggregation):
-    r"""The p-norm over branches of each pixel's surprise, -log of its tail probability among normal pixels.
+    """The p-norm over branches of each pixel's surprise, -log of its tail probability among normal pixels.
 
     Of each branch's n validation pixels the k = (1 - quantile) n largest are its tail: u is the value below them, and
     s their mean excess over u, the maximum-likelihood scale of an exponential tail, P(X > x) = k/n exp(-(x - u) / s).
-    With that, and a soft floor at 0 (softplus(t) = log(1 + exp(t)))::
+    With that, and a soft floor at 0 (softplus(t) = log(1 + exp(t))):
 
         surprise = softplus(-log P(X > x)) = softplus((x - c) / s),   c = u + s log(k/n)
         fused    = (sum over branches of surprise^power)^(1/power)

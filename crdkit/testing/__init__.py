@@ -1,6 +1,6 @@
 """The contracts of registered parts, as functions that your own tests call: crdkit's entries pass the same ones.
 
-A broken promise is an AssertionError that names the part, what it did and what was expected::
+A broken promise is an AssertionError that names the part, what it did and what was expected:
 
     import crdkit.testing
     import my_parts  # registers them

@@ -214,5 +214,7 @@ def _check_refusals(what: str, name: str, options: Options, record: SampleRecord
     with refused(f"{what}: a missing file"):
         dataset.read(replace(record, files={**record.files, first: scratch / "nowhere" / path.name}))
     for key, value in {"root": scratch / "nowhere", "category": "no_such_part"}.items():
+        if options.get(key) is None:
+            continue
         with refused(f"{what}: a missing {key}"):
             _build(name, {**options, key: value}).records("train")

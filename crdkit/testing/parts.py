@@ -177,5 +177,5 @@ def _check_order(what: str, part: Aggregation, normals: Mapping[str, torch.Tenso
 def _check_independence(what: str, part: Aggregation, normals: Mapping[str, torch.Tensor], fused: torch.Tensor) -> None:
     alone = part({key: maps[:1] for key, maps in normals.items()})
     require_close([alone], [fused[:1]], f"{what}: a sample's result depends on the others of its batch")
-    turned = part(dict(reversed(normals.items())))
+    turned = part({key: normals[key] for key in reversed([*normals])})
     require_same([turned], [fused], f"{what} depends on the order of the mapping; go through self.modalities")
