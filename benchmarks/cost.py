@@ -67,15 +67,15 @@ def ratio(result: dict[str, Any], graph: str, sensors: int) -> float:
 def markdown(result: dict[str, Any]) -> str:
     """Return the table for docs/performance.md."""
     lines = [
-        "| graph, merge | N | edges | student, M parameters | times N = 2 full | GFLOP forward | GFLOP a training step |",
+        "| graph, merge | N | edges | students, M parameters | times N = 2 full | GFLOP forward | GFLOP training |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for row in result["rows"]:
-        lines.append(
-            f"| {row['graph']} | {row['sensors']} | {row['edges']} | {row['student_parameters'] / 1e6:.1f} "
-            f"| {ratio(result, row['graph'], row['sensors']):.2f} | {row['student_gflop'] + row['teacher_gflop']:.1f} "
-            f"| {row['training_gflop']:.1f} |"
-        )
+    lines += [
+        f"| {row['graph']} | {row['sensors']} | {row['edges']} | {row['student_parameters'] / 1e6:.1f} "
+        f"| {ratio(result, row['graph'], row['sensors']):.2f} | {row['student_gflop'] + row['teacher_gflop']:.1f} "
+        f"| {row['training_gflop']:.1f} |"
+        for row in result["rows"]
+    ]
     return "\n".join(lines) + "\n"
 
 
