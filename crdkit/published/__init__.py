@@ -5,7 +5,7 @@ table of TRD's public repository. The bodies of tables 9, 10 and 14 are missing 
 so they are left out. A number that was read in another way than it is printed says so in its row's ``note``.
 
 AU-PRO comes in kinds that must not be compared: ``exact`` (one point per distinct score, the official MVTec code),
-``100t`` (100 thresholds) and ``unstated``. Every AU-PRO carries its kind.
+``100t`` (100 thresholds; CFM's default is 99) and ``unstated``. Every AU-PRO carries its kind.
 """
 
 from __future__ import annotations
