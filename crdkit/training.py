@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from crdkit.config import TrainingConfig
 from crdkit.errors import ConfigError, CrdkitError
-from crdkit.losses import TERMS, branch_losses
+from crdkit.losses import TERMS, branch_losses, counted_samples
 from crdkit.model import CRD
+from crdkit.presence import Presence, draw_presence
 from crdkit.progress import track
 from crdkit.resident import TeacherFeatures
 
@@ -63,7 +64,13 @@ def learning_rate(config: TrainingConfig, epoch: int) -> float:
 
 
 def train(
-    model: CRD, features: TeacherFeatures, config: TrainingConfig, *, samples: int, on_epoch: Callable[[EpochLog], None]
+    model: CRD,
+    features: TeacherFeatures,
+    config: TrainingConfig,
+    *,
+    samples: int,
+    on_epoch: Callable[[EpochLog], None],
+    sensors: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Train every branch of ``model`` in place and leave it in eval mode.
 
@@ -73,6 +80,8 @@ def train(
         config: epochs, optimiser, seed.
         samples: how many samples the split has; a last partial batch is used too.
         on_epoch: called with every epoch's means, after the one synchronisation of the epoch.
+        sensors: what each modality needs, for ``modality_dropout``: modalities of one sensor are hidden together;
+            None: each has a sensor of its own.
 
     Raises:
         ConfigError: a batch would hold one sample, and a map one position: nothing to normalise over.
@@ -91,9 +100,11 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
         order = torch.randperm(samples, generator=generator).to(device)
+        present = _hide(model, config, samples=samples, sensors=sensors, generator=generator)
         sums = torch.zeros(len(model.modalities), len(TERMS), device=device)
         for indices in order.split(config.batch_size):
-            sums += train_step(model, features.batch(indices), optimizers, config) * len(indices)
+            shown = None if present is None else {name: has[indices] for name, has in present.items()}
+            sums += train_step(model, features.batch(indices), optimizers, config, shown) * len(indices)
         means = (sums / samples).tolist()
         log = _epoch_log(model, means, epoch=epoch + 1, rate=rate, seconds=time.perf_counter() - start)
         if not math.isfinite(log["loss"]):
@@ -103,6 +114,23 @@ def train(
             )
         on_epoch(log)
     model.eval()
+
+
+def _hide(
+    model: CRD,
+    config: TrainingConfig,
+    *,
+    samples: int,
+    sensors: Mapping[str, Sequence[str]] | None,
+    generator: torch.Generator,
+) -> Presence | None:
+    """Return which samples show each modality in the next epoch, on the device; None, and nothing drawn, if all do."""
+    if config.modality_dropout == 0:
+        return None
+    needed = sensors or {name: [name] for name in model.modalities}
+    device = next(iter(model.student_parameters())).device
+    drawn = draw_presence(needed, count=samples, dropout=config.modality_dropout, generator=generator)
+    return {name: drawn[name].to(device) for name in model.modalities}
 
 
 def _refuse_single_values(model: CRD, config: TrainingConfig, *, samples: int) -> None:
@@ -144,11 +172,13 @@ def train_step(
     features: dict[str, list[torch.Tensor]],
     optimizers: Iterable[torch.optim.Optimizer],
     config: TrainingConfig,
+    present: Presence | None = None,
 ) -> torch.Tensor:
     """Run one step on a batch of teacher features and return its (modalities, terms) losses, detached.
 
     Branches share no trained parameter, so each is run forward and backward by itself: one branch's
-    activations are freed before the next one's are made.
+    activations are freed before the next one's are made. Where ``present`` hides a modality, other branches go
+    without it and its own branch's loss skips the sample.
     """
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
@@ -157,7 +187,7 @@ def train_step(
     rows = []
     for name in model.modalities:
         with autocast:
-            out = model.branch(name)(features)
+            out = model.branch(name)(features, present)
         losses = branch_losses(
             features[name],
             filtered=out.filtered,
@@ -165,6 +195,7 @@ def train_step(
             decoder=out.decoder,
             output=out.output,
             kind=config.loss,
+            counted=counted_samples(present, name),
         )
         terms = torch.stack([losses[term] for term in TERMS])
         terms.sum().backward()
