@@ -8,7 +8,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 import crdkit
+from crdkit.checkpoint import Checkpoints, require_same_config
 from crdkit.config import RunConfig
 from crdkit.datasets import Split
 from crdkit.detector import Detector
@@ -23,36 +24,47 @@ from crdkit.errors import ConfigError, CrdkitError
 from crdkit.evaluation import Maps, Scorer, calibrate, measure, score
 from crdkit.files import PARTIAL, write_text
 from crdkit.model import CRD
+from crdkit.progress import say
 from crdkit.report import ReportData, write_report
 from crdkit.resident import ResidentSplit, TeacherFeatures, build_dataset, build_views, list_records, load_split
 from crdkit.training import EpochLog, select_device, train, uses_bf16
 
-OURS = {"config.yaml", "log.jsonl", "scores.csv", "report.html", "figures", "detector"}
+OURS = {"config.yaml", "log.jsonl", "scores.csv", "report.html", "figures", "detector", "checkpoints"}
 """What a run writes before metrics.json; without that file it is unfinished, and the next run replaces it."""
+
+RESUMED = {"config.yaml", "checkpoints"}
+"""What is left of them when an unfinished run goes on."""
 
 PHASES = ("load", "teacher", "train", "evaluate")
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
-def fit(config: RunConfig, out: Path | str | None = None) -> Detector:
+def fit(config: RunConfig, out: Path | str | None = None, *, resume: bool = False) -> Detector:
     """Train a detector on ``config.data``; with ``out``, write a complete run directory as well.
 
     Args:
         config: the run.
         out: new or empty folder for config.yaml, metrics.json, scores.csv, log.jsonl, report.html and
-            detector/; None to train and calibrate only.
+            detector/; None to train and calibrate only. What an unfinished run left there is replaced.
+        resume: go on from the newest checkpoint of an unfinished run in ``out``, to the same result as without the
+            interruption; leave a finished run as it is.
 
     Raises:
-        ConfigError: the configuration lacks something, or this machine does.
+        ConfigError: the configuration lacks something, or this machine does; or the run to resume has another one.
+        DetectorFormatError: the checkpoint to resume from is damaged.
         DataError: the data cannot be read.
         CrdkitError: ``out`` holds other files or cannot be written, or training diverged.
     """
+    if resume and out is not None and require_same_config(Path(out), config) and (Path(out) / "metrics.json").exists():
+        say(f"{out}: this run is finished already")
+        return Detector.load(Path(out) / "detector", device=config.training.device)
     device = select_device(config.training.device)
     dataset, views = build_dataset(config), build_views(config)
     incomplete = config.training.modality_dropout > 0
     for split in SPLITS[:2] if out is None else SPLITS:  # what is missing shows before anything is written or decoded
         list_records(dataset, split, views=views, incomplete=incomplete and split == "test")
-    folder = None if out is None else _prepare(Path(out))
+    folder = None if out is None else _prepare(Path(out), keep=RESUMED if resume else ())
+    checkpoints = None if folder is None else Checkpoints(folder / "checkpoints")
     if folder is not None:
         write_text(folder / "config.yaml", config.to_yaml())
     clock = _Clock()
@@ -76,7 +88,17 @@ def fit(config: RunConfig, out: Path | str | None = None) -> Detector:
             write_line(log)
 
         sensors = {name: view.sensors for name, view in views.items()}
-        train(model, features, config.training, samples=len(normals), on_epoch=on_epoch, sensors=sensors)
+        train(
+            model,
+            features,
+            config.training,
+            samples=len(normals),
+            on_epoch=on_epoch,
+            sensors=sensors,
+            checkpoints=checkpoints,
+        )
+    if checkpoints is not None:
+        clock.seconds["train"] += sum(log["seconds"] for log in history[: checkpoints.restored])
     del features
     with clock("evaluate"):
         scorer = Scorer(config).to(device)
@@ -198,8 +220,8 @@ def _curve_point(log: EpochLog) -> dict[str, float]:
     return {"epoch": log["epoch"], "loss": log["loss"], "seconds": log["seconds"], **branches}
 
 
-def _prepare(folder: Path) -> Path:
-    """Make ``folder``, or empty it of what an unfinished run of ours left there."""
+def _prepare(folder: Path, *, keep: Collection[str] = ()) -> Path:
+    """Make ``folder``, or empty it of what an unfinished run of ours left there, but for the names in ``keep``."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         found = {entry.name for entry in folder.iterdir()}
@@ -207,7 +229,8 @@ def _prepare(folder: Path) -> Path:
             raise CrdkitError(
                 f"{folder}: is not empty (holds {', '.join(sorted(found)[:4])}); choose a new folder or empty this one"
             )
-        for name in found:
+        # config.yaml last: without it nothing here is known to be ours
+        for name in sorted(found.difference(keep), key=lambda name: name == "config.yaml"):
             entry = folder / name
             if entry.is_dir():
                 shutil.rmtree(entry)

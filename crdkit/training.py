@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from crdkit.checkpoint import Checkpoints
 from crdkit.config import TrainingConfig
 from crdkit.errors import ConfigError, CrdkitError
 from crdkit.losses import TERMS, branch_losses, counted_samples
@@ -71,6 +72,7 @@ def train(
     samples: int,
     on_epoch: Callable[[EpochLog], None],
     sensors: Mapping[str, Sequence[str]] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> None:
     """Train every branch of ``model`` in place and leave it in eval mode.
 
@@ -82,6 +84,8 @@ def train(
         on_epoch: called with every epoch's means, after the one synchronisation of the epoch.
         sensors: what each modality needs, for ``modality_dropout``: modalities of one sensor are hidden together;
             None: each has a sensor of its own.
+        checkpoints: where to go on from, if there is one, and where to keep the newest; epochs that were trained
+            before are passed to ``on_epoch`` again.
 
     Raises:
         ConfigError: a batch would hold one sample, and a map one position: nothing to normalise over.
@@ -93,7 +97,11 @@ def train(
     model.train()
     if 1 in (config.batch_size, samples % config.batch_size):
         _refuse_single_values(model, config, samples=samples)
-    for epoch in track(range(config.epochs), description="training", total=config.epochs):
+    history = [] if checkpoints is None else checkpoints.restore(model.branches, optimizers, generator)
+    for log in history:
+        on_epoch(log)
+    remaining = range(len(history), config.epochs)
+    for epoch in track(remaining, description="training", total=len(remaining)):
         start = time.perf_counter()
         rate = learning_rate(config, epoch)
         for optimizer in optimizers:
@@ -113,6 +121,10 @@ def train(
                 f"lower training.learning_rate (={config.learning_rate:g})"
             )
         on_epoch(log)
+        history.append(log)
+        if checkpoints is not None:
+            last = epoch + 1 == config.epochs
+            checkpoints.keep(model.branches, optimizers, generator, log=history, last=last)
     model.eval()
 
 
