@@ -165,7 +165,9 @@ def test_every_aggregation_fuses_what_is_present(name):
 def config(tiny):
     """Three modalities on two sensors, trained with dropout."""
     encoder = "{name: timm, model: test_resnet, pretrained: false}"
-    return tiny.with_overrides(f"modalities.normals.encoder={encoder}", "training.modality_dropout=0.4")
+    return tiny.with_overrides(
+        f"modalities.normals.encoder={encoder}", "training.modality_dropout=0.4", "student.min_width=1"
+    )
 
 
 @pytest.fixture(scope="module")
