@@ -13,7 +13,7 @@ from torch import nn
 
 from crdkit.config import RunConfig
 from crdkit.errors import ConfigError, CrdkitError, DetectorFormatError
-from crdkit.files import new_file
+from crdkit.files import PARTIAL, new_file
 from crdkit.progress import say
 
 FORMAT = "crdkit-checkpoint"
@@ -86,7 +86,7 @@ class Checkpoints:
         state["generator"] = generator.get_state()
         path = self.folder / f"epoch-{len(log):06d}.safetensors"
         _write(path, log, state)
-        for older in self._files():
+        for older in [*self._files(), *self.folder.glob(f".*{PARTIAL}")]:  # partial: of a killed process
             if older != path:
                 older.unlink()
         end = time.monotonic()
