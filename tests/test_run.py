@@ -228,7 +228,7 @@ def test_an_interrupted_run_can_be_started_again(tiny, tmp_path, monkeypatch, st
     assert {entry.name for entry in (tmp_path / "run").iterdir()} == left
     fit(tiny, tmp_path / "run")
     assert (tmp_path / "run/metrics.json").is_file()
-    with pytest.raises(CrdkitError, match=r"run: is not empty \(holds config\.yaml, detector"):
+    with pytest.raises(CrdkitError, match=r"run: is not empty \(holds checkpoints, config\.yaml, detector"):
         fit(tiny, tmp_path / "run")
 
 

@@ -55,7 +55,7 @@ def test_one_modality_always_stays(dropout):
 
 @pytest.mark.parametrize("merge", ["concat", "mean"])
 def test_what_is_missing_never_reaches_the_others(merge):
-    model = build(THREE, merge=merge).eval()
+    model = build(THREE, merge=merge, depths=1).eval()
     features = random_features(THREE)
     absurd = {**features, "c": [1e3 * level + 7 for level in features["c"]]}
     present = flags(a=[1, 1], b=[1, 1], c=[0, 1])
@@ -69,7 +69,7 @@ def test_what_is_missing_never_reaches_the_others(merge):
 
 @pytest.mark.parametrize("merge", ["concat", "mean"])
 def test_a_sample_that_has_all_is_as_it_is_without_flags(merge):
-    model = build(THREE, merge=merge).eval()
+    model = build(THREE, merge=merge, depths=1).eval()
     features = random_features(THREE)
     with torch.no_grad():
         plain, flagged = model.distill(features), model.distill(features, flags(a=[1, 1], b=[1, 1], c=[1, 0]))
@@ -83,7 +83,7 @@ def test_filters_of_missing_sources_are_zeros_or_left_out_of_the_mean():
     features = random_features(THREE)
     seen = {}
     for merge in ("concat", "mean"):
-        model = build(THREE, merge=merge).eval()
+        model = build(THREE, merge=merge, depths=1).eval()
         student = model.branch("a").student
         student.bottleneck.levels[0].register_forward_pre_hook(lambda _, args, key=merge: seen.update({key: args[0]}))
         with torch.no_grad():
@@ -100,7 +100,7 @@ def test_filters_of_missing_sources_are_zeros_or_left_out_of_the_mean():
 
 
 def test_amplifier_weights_are_renormalised_over_the_present_ones():
-    model = build(THREE).eval()
+    model = build(THREE, depths=1).eval()
     weights = model.branch("a").student.decoder.merge_weights[0]
     with torch.no_grad():
         weights.copy_(torch.tensor([1.0, 2.0, 3.0]))
@@ -113,7 +113,11 @@ def test_amplifier_weights_are_renormalised_over_the_present_ones():
 
 @pytest.mark.parametrize("kind", ["flattened", "per_position"])
 def test_losses_are_means_over_the_samples_that_have_both_ends(kind):
-    out = build(THREE).eval().distill(random_features(THREE, batch=3), flags(a=[1, 1, 0], b=[0, 1, 1], c=[0, 0, 1]))
+    out = (
+        build(THREE, depths=1)
+        .eval()
+        .distill(random_features(THREE, batch=3), flags(a=[1, 1, 0], b=[0, 1, 1], c=[0, 0, 1]))
+    )
     losses = crd_losses(out, kind=kind)["a"]
 
     def of(levels, rows):
@@ -128,7 +132,7 @@ def test_losses_are_means_over_the_samples_that_have_both_ends(kind):
 
 
 def test_a_target_that_all_samples_lack_has_losses_and_gradients_of_zero():
-    model = build(THREE)
+    model = build(THREE, depths=1)
     losses = crd_losses(model.distill(random_features(THREE), flags(a=[0, 0], b=[1, 1], c=[1, 1])))
     assert [losses["a"][term].item() for term in TERMS] == [0, 0, 0, 0]
     sum(sum(terms.values()) for terms in losses.values()).backward()
@@ -138,7 +142,7 @@ def test_a_target_that_all_samples_lack_has_losses_and_gradients_of_zero():
 
 def test_flags_must_name_every_modality():
     with pytest.raises(CrdkitError, match=r"presence flags of modality 'b', 'c' are missing"):
-        build(THREE).distill(random_features(THREE), flags(a=[1, 1]))
+        build(THREE, depths=1).distill(random_features(THREE), flags(a=[1, 1]))
 
 
 @pytest.mark.parametrize("name", aggregations.names())
