@@ -68,6 +68,10 @@ def train(
     preset: Annotated[str, typer.Argument(metavar="PRESET|FILE.yaml", help="See `crdkit list presets`.")],
     out: Annotated[Path, typer.Option(help="New folder for the run.")],
     overrides: Overrides = None,
+    *,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an unfinished run in --out; leave a finished one alone.")
+    ] = False,
 ) -> None:
     """Train a detector, evaluate it, and write a run directory with report.html."""
     from crdkit.config import load_config
@@ -75,7 +79,7 @@ def train(
     from crdkit.tables import show, show_metrics
 
     config = load_config(preset).with_overrides(*(overrides or ()))
-    fit(config, out)
+    fit(config, out, resume=resume)
     show_metrics(read_metrics(out))
     show(f"report: {out / 'report.html'}")
 

@@ -128,6 +128,12 @@ class TrainingConfig(StrictConfig):
     gamma: float = Field(0.95, gt=0, le=1, description="factor per epoch of the exponential schedule")
     optimizers: Literal["per_branch", "joint"] = Field("per_branch", description="one Adam per branch, or one in all")
     loss: LossKind = Field("flattened", description="one cosine per sample and level, or one per position")
+    modality_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="probability that a training sample lacks a sensor; above 0 the detector can do without one",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "fp32", description="of the students' forward pass; auto: bf16 where the device computes it natively"
     )

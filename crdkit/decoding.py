@@ -43,7 +43,7 @@ def decode(
         dataset: reads the samples; its ``on_bad_sample`` says what a DataError of either step does.
         records: the samples of one split.
         build: what to make of a sample, from any thread; usually the modalities' views.
-        sensors: the sensors to decode; None for all.
+        sensors: the sensors to decode, but for those of the dataset that a record names no file of; None for all.
         description: the words before the progress bar.
 
     Raises:
@@ -55,9 +55,12 @@ def decode(
     skip = dataset.config.on_bad_sample == "skip"
     bad: list[DataError] = []
 
+    known = dataset.sensors if sensors is not None else ()
+
     def work(record: SampleRecord) -> T | DataError:
+        wanted = sensors and [name for name in sensors if name in record.files or name not in known]
         try:
-            sample = dataset.read(record, sensors)
+            sample = dataset.read(record, wanted)
         except DataError as error:
             return error
         try:

@@ -21,7 +21,7 @@ from crdkit.files import new_folder
 from crdkit.layers import FeatureSpec
 from crdkit.model import CRD
 from crdkit.registry import StrictConfig
-from crdkit.resident import build_views, view_sample
+from crdkit.resident import build_views, view_sample, visible
 from crdkit.scans import check_sensors
 from crdkit.training import select_device
 
@@ -39,10 +39,17 @@ class Prediction:
     """The image's anomaly score: the maximum of the fused map at the detector's own resolution."""
     maps: dict[str, np.ndarray]
     """By modality, (H, W) float32: smoothed, not normalised."""
+    missing: tuple[str, ...] = ()
+    """Modalities without a sensor; they have no map, and the fused one is of the others."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields under anomalib's names where one exists."""
-        return {"anomaly_map": self.anomaly_map, "pred_score": self.score, "maps": self.maps}
+        return {
+            "anomaly_map": self.anomaly_map,
+            "pred_score": self.score,
+            "maps": self.maps,
+            "missing": self.missing,
+        }
 
 
 class Detector:
@@ -67,7 +74,7 @@ class Detector:
 
     @property
     def sensors(self) -> tuple[str, ...]:
-        """Names of the raw sensors that `predict` needs, sorted."""
+        """Names of the raw sensors that `predict` needs, or can use, sorted."""
         return tuple(sorted({sensor for view in self.views.values() for sensor in view.sensors}))
 
     def to(self, device: str | torch.device) -> Detector:
@@ -87,21 +94,22 @@ class Detector:
 
         Args:
             sensors: raw measurements by sensor name, e.g. ``{"rgb": (H, W, 3) uint8, "xyz": (H, W, 3) metres}``,
-                all of one height and width; 0 or NaN where a scan measured nothing.
+                all of one height and width; 0 or NaN where a scan measured nothing. A detector trained with
+                ``training.modality_dropout`` does without some of them, if a modality has all of its own.
 
         Raises:
             DataError: a sensor is missing, differs in size, or is nothing that its modality reads.
         """
-        missing = [name for name in self.sensors if name not in sensors]
-        if missing:
-            raise DataError(
-                f"sensor {', '.join(map(repr, missing))} is missing: this detector needs "
-                f"{list(self.sensors)}, got {sorted(sensors)}"
-            )
-        measured = check_sensors({name: sensors[name] for name in self.sensors})
-        height, width = measured[self.sensors[0]].shape[:2]
-        views = view_sample(self.views, measured, image_size=self.config.data.image_size)
-        out = self.model({name: view[None].to(self.device) for name, view in views.items()})
+        missing = self._missing(sensors)
+        measured = check_sensors({name: sensors[name] for name in self.sensors if name in sensors})
+        height, width = next(iter(measured.values())).shape[:2]
+        size = self.config.data.image_size
+        views = view_sample(self.views, measured, image_size=size)
+        views |= {name: torch.zeros(1, size, size) for name in missing}
+        present = {name: torch.tensor([name not in missing], device=self.device) for name in self.views}
+        out = self.model(
+            {name: view[None].to(self.device) for name, view in views.items()}, present if missing else None
+        )
         maps = self.scorer(out)
 
         def at_input_size(values: torch.Tensor) -> np.ndarray:
@@ -112,7 +120,28 @@ class Detector:
         return Prediction(
             anomaly_map=at_input_size(maps.anomaly_map),
             score=float(maps.pred_score[0]),
-            maps={name: at_input_size(values) for name, values in maps.branches.items()},
+            maps={name: at_input_size(values) for name, values in maps.branches.items() if name not in missing},
+            missing=missing,
+        )
+
+    def _missing(self, sensors: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+        """Return the modalities that ``sensors`` leave without one of their own.
+
+        Raises:
+            DataError: the detector cannot do without them, or none would be left.
+        """
+        seen = visible(self.views, sensors)
+        absent = [name for name in self.sensors if name not in sensors]
+        if not absent or (seen and self.config.training.modality_dropout > 0):
+            return tuple(name for name in self.views if name not in seen)
+        hint = (
+            "every modality lacks one of its sensors"
+            if self.config.training.modality_dropout > 0
+            else "train with training.modality_dropout > 0 to do without one"
+        )
+        raise DataError(
+            f"sensor {', '.join(map(repr, absent))} is missing: this detector needs "
+            f"{list(self.sensors)}, got {sorted(sensors)}; {hint}"
         )
 
     def save(self, path: Path | str) -> None:

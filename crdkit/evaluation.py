@@ -15,6 +15,7 @@ from crdkit.anomaly_map import GaussianSmoothing, anomaly_map, anomaly_score
 from crdkit.config import RunConfig
 from crdkit.metrics import Regions, evaluate, label_regions
 from crdkit.model import CRD, CRDOutput
+from crdkit.presence import Presence
 from crdkit.progress import track
 from crdkit.resident import ResidentSplit, batches
 
@@ -31,6 +32,8 @@ class Maps:
     """(B,) float32: the maximum of each fused map."""
     branches: dict[str, torch.Tensor]
     """By modality, (B, S, S) float32: smoothed, not normalised."""
+    present: Presence | None = None
+    """Which samples have each modality, (B,) bool; None: all. The branch's map of a missing one is zeros."""
 
 
 class Scorer(nn.Module):
@@ -49,13 +52,16 @@ class Scorer(nn.Module):
         return {name: anomaly_map(out.teacher[name], out.output[name], size=self.size) for name in out.teacher}
 
     def forward(self, out: CRDOutput) -> Maps:
-        """Return the fused and the branches' maps, and the scores."""
+        """Return the fused and the branches' maps, and the scores; a missing modality has no part in them."""
         raw = self.raw_maps(out)
-        fused = self.smoothing(self.aggregation(raw))
+        if out.present is not None:
+            raw = {name: maps * out.present[name][:, None, None] for name, maps in raw.items()}
+        fused = self.smoothing(self.aggregation.fuse(raw, out.present))
         return Maps(
             anomaly_map=fused,
             pred_score=anomaly_score(fused),
             branches={name: self.smoothing(maps) for name, maps in raw.items()},
+            present=out.present,
         )
 
 
@@ -76,32 +82,44 @@ def score(model: CRD, scorer: Scorer, split: ResidentSplit, *, batch_size: int) 
     """Return maps and scores of every sample of ``split``, in order, on the device."""
     model.eval()
     rows = batches(len(split), batch_size)
-    parts = [
-        scorer(model({name: tensor[row] for name, tensor in split.inputs.items()}))
-        for row in track(rows, description="scoring", total=len(rows))
-    ]
+    parts = [scorer(model(*split.batch(row))) for row in track(rows, description="scoring", total=len(rows))]
     return Maps(
         anomaly_map=torch.cat([part.anomaly_map for part in parts]),
         pred_score=torch.cat([part.pred_score for part in parts]),
         branches={name: torch.cat([part.branches[name] for part in parts]) for name in model.modalities},
+        present=split.present,
     )
 
 
 def measure(maps: Maps, split: ResidentSplit) -> dict[str, Any]:
     """Return the entries ``aggregate``, ``branches`` and ``defect_types`` of metrics.json.
 
-    A metric that cannot be computed is None. A defect type is measured against the normal test samples.
+    A metric that cannot be computed is None. A defect type is measured against the normal test samples, and a branch
+    on the samples that have its modality.
     """
     regions = None if split.masks is None else label_regions(split.masks)
+    aggregate = evaluate(maps.anomaly_map, split.masks, labels=split.labels, regions=regions)
+    branches: dict[str, dict[str, float | None]] = {}
+    for name, values in maps.branches.items():
+        has = None if maps.present is None else maps.present[name].cpu().numpy()
+        if has is None or has.all():
+            branches[name] = evaluate(values, split.masks, labels=split.labels, regions=regions)
+        else:
+            branches[name] = _evaluate_some(values, split, regions, has) if has.any() else dict.fromkeys(aggregate)
+    return {"aggregate": aggregate, "branches": branches, "defect_types": _by_defect_type(maps, split, regions)}
 
-    def metrics_of(values: torch.Tensor) -> dict[str, float | None]:
-        return evaluate(values, split.masks, labels=split.labels, regions=regions)
 
-    return {
-        "aggregate": metrics_of(maps.anomaly_map),
-        "branches": {name: metrics_of(values) for name, values in maps.branches.items()},
-        "defect_types": _by_defect_type(maps, split, regions),
-    }
+def _evaluate_some(
+    values: torch.Tensor, split: ResidentSplit, regions: Regions | None, chosen: np.ndarray
+) -> dict[str, float | None]:
+    """Return the metrics of the samples that ``chosen`` (N,) marks."""
+    rows = torch.from_numpy(np.flatnonzero(chosen))
+    return evaluate(
+        values[rows.to(values.device)],
+        None if split.masks is None else split.masks[rows],
+        labels=None if split.labels is None else split.labels[chosen],
+        regions=None if regions is None else regions.of(chosen),
+    )
 
 
 def _by_defect_type(maps: Maps, split: ResidentSplit, regions: Regions | None) -> Mapping[str, Any]:
@@ -111,12 +129,6 @@ def _by_defect_type(maps: Maps, split: ResidentSplit, regions: Regions | None) -
     result = {}
     for kind in sorted(set(kinds[split.labels == 1])):
         chosen = (split.labels == 0) | (kinds == kind)
-        rows = torch.from_numpy(np.flatnonzero(chosen))
-        values = evaluate(
-            maps.anomaly_map[rows.to(maps.anomaly_map.device)],
-            None if split.masks is None else split.masks[rows],
-            labels=split.labels[chosen],
-            regions=None if regions is None else regions.of(chosen),
-        )
+        values = _evaluate_some(maps.anomaly_map, split, regions, chosen)
         result[str(kind)] = {key: values[key] for key in DEFECT_METRICS}
     return result

@@ -20,14 +20,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         CrdkitError: the file cannot be written.
     """
-    partial = _partial(path)
-    try:
+    with new_file(path) as partial:
         partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -37,6 +31,23 @@ def write_text(path: Path, text: str) -> None:
         CrdkitError: the file cannot be written.
     """
     write_bytes(path, text.encode("utf-8"))
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Give a hidden sibling of ``path`` that replaces ``path`` at the end, or goes away on any failure.
+
+    Raises:
+        CrdkitError: the file cannot be written.
+    """
+    partial = _partial(path)
+    try:
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -9,10 +9,13 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 
+from crdkit.presence import Presence
+
 TERMS = ("filter", "amplifier", "decoder", "output")
 
 LossKind = Literal["flattened", "per_position"]
 BranchLosses = dict[str, torch.Tensor]
+CountedSamples = Mapping[str | None, torch.Tensor]
 
 
 class Features(Protocol):
@@ -38,14 +41,23 @@ class Features(Protocol):
     def output(self) -> Mapping[str, Sequence[torch.Tensor]]:
         """Levels of the decoders after the merge, by target."""
 
+    @property
+    def present(self) -> Presence | None:
+        """Which samples have each modality; None: all have all."""
+
 
 def cosine_loss(
-    teacher: Sequence[torch.Tensor], student: Sequence[torch.Tensor], *, kind: LossKind = "flattened"
+    teacher: Sequence[torch.Tensor],
+    student: Sequence[torch.Tensor],
+    *,
+    kind: LossKind = "flattened",
+    counted: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return 1 - cosine similarity, mean over the batch, summed over levels (CRD Eq. 2).
 
     ``"flattened"`` takes one cosine per sample over the flattened C*H*W vector, as the published code
-    does; ``"per_position"`` one per position over the channels, averaged over positions.
+    does; ``"per_position"`` one per position over the channels, averaged over positions. With ``counted``,
+    (B,) bool, the mean is over those samples, and 0 without any.
 
     Examples:
         >>> ones = [torch.ones(2, 3, 4, 4)]
@@ -59,8 +71,15 @@ def cosine_loss(
         similarity = F.cosine_similarity(
             rearrange(teacher_level, vectors), rearrange(student_level.float(), vectors), dim=1
         )
-        total = total + (1 - similarity).mean()
+        total = total + _mean(1 - similarity, counted)
     return total
+
+
+def _mean(values: torch.Tensor, counted: torch.Tensor | None) -> torch.Tensor:
+    if counted is None:
+        return values.mean()
+    per_sample = values.flatten(1).mean(dim=1) if values.ndim > 1 else values
+    return (per_sample * counted).sum() / counted.sum().clamp_min(1)
 
 
 def crd_losses(out: Features, *, kind: LossKind = "flattened") -> dict[str, BranchLosses]:
@@ -68,7 +87,7 @@ def crd_losses(out: Features, *, kind: LossKind = "flattened") -> dict[str, Bran
 
     Filter and amplifier terms sum over an edge's sources and are 0 without one; without amplifiers the
     output *is* the decoder's, and its term is 0, so that nothing counts twice. A branch's loss is the sum
-    of its terms (CRD Eq. 9).
+    of its terms (CRD Eq. 9). A term is the mean over the samples that have the target and its source.
     """
     return {
         target: branch_losses(
@@ -78,6 +97,7 @@ def crd_losses(out: Features, *, kind: LossKind = "flattened") -> dict[str, Bran
             decoder=out.decoder[target],
             output=out.output[target],
             kind=kind,
+            counted=counted_samples(out.present, target),
         )
         for target, teacher in out.teacher.items()
     }
@@ -91,12 +111,24 @@ def branch_losses(
     decoder: Sequence[torch.Tensor],
     output: Sequence[torch.Tensor],
     kind: LossKind = "flattened",
+    counted: CountedSamples | None = None,
 ) -> BranchLosses:
-    """Return the four terms of one branch; see `crd_losses`."""
+    """Return the four terms of one branch; see `crd_losses` and, for ``counted``, `counted_samples`."""
     zero = teacher[0].new_zeros(())
+
+    def term(levels: Sequence[torch.Tensor], source: str | None = None) -> torch.Tensor:
+        return cosine_loss(teacher, levels, kind=kind, counted=None if counted is None else counted[source])
+
     return {
-        "filter": sum((cosine_loss(teacher, levels, kind=kind) for levels in filtered.values()), zero),
-        "amplifier": sum((cosine_loss(teacher, levels, kind=kind) for levels in amplified.values()), zero),
-        "decoder": cosine_loss(teacher, decoder, kind=kind),
-        "output": cosine_loss(teacher, output, kind=kind) if amplified else zero,
+        "filter": sum((term(levels, source) for source, levels in filtered.items()), zero),
+        "amplifier": sum((term(levels, source) for source, levels in amplified.items()), zero),
+        "decoder": term(decoder),
+        "output": term(output) if amplified else zero,
     }
+
+
+def counted_samples(present: Presence | None, target: str) -> CountedSamples | None:
+    """Return which samples (B,) count in a branch's terms: by source those that have both, under None the target's."""
+    if present is None:
+        return None
+    return {None: present[target], **{source: has & present[target] for source, has in present.items()}}

@@ -14,6 +14,7 @@ from crdkit.encoders import Encoder, encoders
 from crdkit.errors import ConfigError, CrdkitError
 from crdkit.graph import CrossmodalGraph, Edge, build_amplifiers, build_filters
 from crdkit.layers import FeatureSpec, Levels, initialise
+from crdkit.presence import Presence
 from crdkit.student import Merge, Student, StudentConfig
 
 
@@ -36,6 +37,8 @@ class CRDOutput:
     amplified: dict[str, dict[str, Levels]]
     decoder: dict[str, Levels]
     output: dict[str, Levels]
+    present: Presence | None = None
+    """Which samples have each modality; None: all have all. What is given of a missing one means nothing."""
 
 
 class Branch(nn.Module):
@@ -59,11 +62,14 @@ class Branch(nn.Module):
         )
         initialise(self)
 
-    def forward(self, teacher: Mapping[str, Sequence[torch.Tensor]]) -> BranchOutput:
-        """Run the branch on the teacher features of its target and its sources."""
+    def forward(self, teacher: Mapping[str, Sequence[torch.Tensor]], present: Presence | None = None) -> BranchOutput:
+        """Run the branch on the teacher features of its target and its sources.
+
+        What a filter or amplifier makes of a source that a sample lacks (``present``) never reaches the student.
+        """
         filtered = {source: part(teacher[source]) for source, part in self.filters.items()}
         amplified = {source: part(teacher[source]) for source, part in self.amplifiers.items()}
-        decoder, output = self.student(teacher[self.target], filtered=filtered, amplified=amplified)
+        decoder, output = self.student(teacher[self.target], filtered=filtered, amplified=amplified, present=present)
         return BranchOutput(filtered=filtered, amplified=amplified, decoder=decoder, output=output)
 
 
@@ -160,8 +166,13 @@ class CRD(nn.Module):
         self._require(images, "images")
         return {name: self.teachers[self.teacher_of[name]](images[name]) for name in self.modalities}
 
-    def distill(self, features: Mapping[str, Sequence[torch.Tensor]]) -> CRDOutput:
+    def distill(self, features: Mapping[str, Sequence[torch.Tensor]], present: Presence | None = None) -> CRDOutput:
         """Run every branch on teacher features ``{modality: [(B, C_l, H_l, W_l)]}``.
+
+        Args:
+            features: of every modality, any values where a sample lacks it.
+            present: which samples have each modality; None: all. Trained with ``training.modality_dropout``,
+                branches do without what is missing.
 
         Raises:
             CrdkitError: a modality is missing, or its levels have other shapes than the model was built for.
@@ -172,13 +183,16 @@ class CRD(nn.Module):
             expected = [(c, s, s) for c, s in zip(spec.channels, spec.sizes, strict=True)]
             if found != expected:
                 raise CrdkitError(f"features of {name!r} have shapes {found}, expected {expected} (C, H, W)")
-        branches = {name: self.branch(name)(features) for name in self.modalities}
+        if present is not None:
+            self._require(present, "presence flags")
+        branches = {name: self.branch(name)(features, present) for name in self.modalities}
         return CRDOutput(
             teacher={name: features[name] for name in self.modalities},
             filtered={name: out.filtered for name, out in branches.items()},
             amplified={name: out.amplified for name, out in branches.items()},
             decoder={name: out.decoder for name, out in branches.items()},
             output={name: out.output for name, out in branches.items()},
+            present=present,
         )
 
     def empty_features(self) -> dict[str, Levels]:
@@ -192,9 +206,9 @@ class CRD(nn.Module):
         """Return the trained part of one target modality."""
         return cast(Branch, self.branches[target])
 
-    def forward(self, images: Mapping[str, torch.Tensor]) -> CRDOutput:
-        """Run teachers and branches on (B, 1 or 3, H, W) images in [0, 1], by modality."""
-        return self.distill(self.teacher_features(images))
+    def forward(self, images: Mapping[str, torch.Tensor], present: Presence | None = None) -> CRDOutput:
+        """Run teachers and branches on (B, 1 or 3, H, W) images in [0, 1], by modality; see `distill`."""
+        return self.distill(self.teacher_features(images), present)
 
     def student_parameters(self) -> Iterable[nn.Parameter]:
         """Iterate over what training changes: everything but the teachers."""

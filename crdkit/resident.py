@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from crdkit.images import resize_mask
 from crdkit.layers import Levels
 from crdkit.modalities import Modality, modalities
 from crdkit.model import CRD
+from crdkit.presence import Presence
 from crdkit.progress import say, track
 
 Views = Mapping[str, Modality]
@@ -33,9 +34,24 @@ class ResidentSplit:
     """(N,) 0 or 1; None unless every sample is labelled."""
     skipped: int = 0
     """Samples that could not be read (``data.on_bad_sample=skip``)."""
+    present: Presence | None = None
+    """Which samples have each modality, (N,) bool on the device; None: all. A missing view is zeros."""
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def batch(self, rows: slice) -> tuple[dict[str, torch.Tensor], Presence | None]:
+        """Return the inputs of some samples, and which modalities they have."""
+        present = None if self.present is None else {name: has[rows] for name, has in self.present.items()}
+        return {name: tensor[rows] for name, tensor in self.inputs.items()}, present
+
+    def without(self, *names: str) -> ResidentSplit:
+        """Return the split as it would be had the sensors of the modalities ``names`` failed."""
+        device = next(iter(self.inputs.values())).device
+        present = {name: torch.ones(len(self), dtype=torch.bool, device=device) for name in self.inputs}
+        present |= dict(self.present or {}) | {name: torch.zeros_like(present[name]) for name in names}
+        blank = {name: torch.zeros_like(self.inputs[name]) for name in names}
+        return replace(self, inputs={**self.inputs, **blank}, present=present)
 
 
 def build_dataset(config: RunConfig) -> Dataset:
@@ -48,13 +64,40 @@ def build_views(config: RunConfig) -> dict[str, Modality]:
     return {name: modalities.get(branch.view.name)(branch.view) for name, branch in config.modalities.items()}
 
 
+def visible(views: Views, sensors: Container[str]) -> Views:
+    """Return the views of which every sensor is among ``sensors``."""
+    return {name: view for name, view in views.items() if all(sensor in sensors for sensor in view.sensors)}
+
+
 def view_sample(views: Views, sensors: Mapping[str, np.ndarray], *, image_size: int) -> dict[str, torch.Tensor]:
-    """Return every modality's (C, S, S) view of one sample's raw sensors."""
-    return {name: view(sensors, image_size=image_size) for name, view in views.items()}
+    """Return the (C, S, S) view of one sample's raw sensors, of every modality that has all of its own."""
+    return {name: view(sensors, image_size=image_size) for name, view in visible(views, sensors).items()}
 
 
-def load_split(dataset: Dataset, split: Split, *, views: Views, device: torch.device) -> ResidentSplit:
-    """Decode a split in parallel and keep it on ``device``.
+def list_records(dataset: Dataset, split: Split, *, views: Views, incomplete: bool) -> Sequence[SampleRecord]:
+    """List the samples of a split; with ``incomplete`` also those that lack files of sensors.
+
+    Such a sample's record holds the files that are there, if some modality can do with them.
+
+    Raises:
+        DataError: see `Dataset.records`.
+    """
+    if not incomplete:
+        return dataset.records(split)
+    # by the contract of Dataset.records: skipping, it lists these too
+    lenient = type(dataset)(dataset.config.model_copy(update={"on_bad_sample": "skip"}))
+    records = []
+    for record in lenient.records(split):
+        there = {sensor: path for sensor, path in record.files.items() if path.exists()}
+        lacks_some = visible(views, there).keys() != visible(views, record.files).keys()
+        records.append(replace(record, files=there) if lacks_some and visible(views, there) else record)
+    return records
+
+
+def load_split(
+    dataset: Dataset, split: Split, *, views: Views, device: torch.device, incomplete: bool = False
+) -> ResidentSplit:
+    """Decode a split in parallel and keep it on ``device``; with ``incomplete`` also samples that lack a sensor.
 
     Raises:
         DataError: a file is missing or unreadable; see `crdkit.decoding.decode` for skipping.
@@ -67,23 +110,36 @@ def load_split(dataset: Dataset, split: Split, *, views: Views, device: torch.de
         return view_sample(views, sample.sensors, image_size=size), mask
 
     kept: list[SampleRecord] = []
-    inputs: dict[str, list[torch.Tensor]] = {name: [] for name in views}
+    inputs: dict[str, list[torch.Tensor | None]] = {name: [] for name in views}
     masks: list[np.ndarray | None] = []
-    records = dataset.records(split)
+    records = list_records(dataset, split, views=views, incomplete=incomplete)
     for record, (tensors, mask) in decode(dataset, records, build, sensors=needed, description=f"reading {split}"):
         kept.append(record)
         masks.append(mask)
-        for name, tensor in tensors.items():
-            inputs[name].append(tensor)
+        for name, found in inputs.items():
+            found.append(tensors.get(name))
     known = [mask for mask in masks if mask is not None]
     labels = [record.label for record in kept]
     return ResidentSplit(
         records=tuple(kept),
-        inputs={name: torch.stack(tensors).to(device) for name, tensors in inputs.items()},
+        inputs={name: _stack(found, size).to(device) for name, found in inputs.items()},
         masks=torch.from_numpy(np.stack(known) > 0) if len(known) == len(kept) else None,
         labels=None if None in labels else np.array(labels, dtype=np.int64),
         skipped=len(records) - len(kept),
+        present=_presence(inputs, device),
     )
+
+
+def _stack(views: Sequence[torch.Tensor | None], size: int) -> torch.Tensor:
+    """Stack (C, size, size) views; zeros stand for missing ones."""
+    blank = torch.zeros(next((len(view) for view in views if view is not None), 1), size, size)
+    return torch.stack([blank if view is None else view for view in views])
+
+
+def _presence(inputs: Mapping[str, Sequence[torch.Tensor | None]], device: torch.device) -> Presence | None:
+    present = {name: torch.tensor([view is not None for view in found]) for name, found in inputs.items()}
+    complete = all(bool(has.all()) for has in present.values())
+    return None if complete else {name: has.to(device) for name, has in present.items()}
 
 
 class TeacherFeatures:

@@ -8,7 +8,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 import crdkit
+from crdkit.checkpoint import Checkpoints, require_same_config
 from crdkit.config import RunConfig
 from crdkit.datasets import Split
 from crdkit.detector import Detector
@@ -23,43 +24,57 @@ from crdkit.errors import ConfigError, CrdkitError
 from crdkit.evaluation import Maps, Scorer, calibrate, measure, score
 from crdkit.files import PARTIAL, write_text
 from crdkit.model import CRD
+from crdkit.progress import say
 from crdkit.report import ReportData, write_report
-from crdkit.resident import ResidentSplit, TeacherFeatures, build_dataset, build_views, load_split
+from crdkit.resident import ResidentSplit, TeacherFeatures, build_dataset, build_views, list_records, load_split
 from crdkit.training import EpochLog, select_device, train, uses_bf16
 
-OURS = {"config.yaml", "log.jsonl", "scores.csv", "report.html", "figures", "detector"}
+OURS = {"config.yaml", "log.jsonl", "scores.csv", "report.html", "figures", "detector", "checkpoints"}
 """What a run writes before metrics.json; without that file it is unfinished, and the next run replaces it."""
+
+RESUMED = {"config.yaml", "checkpoints"}
+"""What is left of them when an unfinished run goes on."""
 
 PHASES = ("load", "teacher", "train", "evaluate")
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
-def fit(config: RunConfig, out: Path | str | None = None) -> Detector:
+def fit(config: RunConfig, out: Path | str | None = None, *, resume: bool = False) -> Detector:
     """Train a detector on ``config.data``; with ``out``, write a complete run directory as well.
 
     Args:
         config: the run.
         out: new or empty folder for config.yaml, metrics.json, scores.csv, log.jsonl, report.html and
-            detector/; None to train and calibrate only.
+            detector/; None to train and calibrate only. What an unfinished run left there is replaced.
+        resume: go on from the newest checkpoint of an unfinished run in ``out``, to the same result as without the
+            interruption; leave a finished run as it is.
 
     Raises:
-        ConfigError: the configuration lacks something, or this machine does.
+        ConfigError: the configuration lacks something, or this machine does; or the run to resume has another one.
+        DetectorFormatError: the checkpoint to resume from is damaged.
         DataError: the data cannot be read.
         CrdkitError: ``out`` holds other files or cannot be written, or training diverged.
     """
+    if resume and out is not None and require_same_config(Path(out), config) and (Path(out) / "metrics.json").exists():
+        say(f"{out}: this run is finished already")
+        return Detector.load(Path(out) / "detector", device=config.training.device)
     device = select_device(config.training.device)
     dataset, views = build_dataset(config), build_views(config)
     scorer = Scorer(config).to(device)
-    for split in SPLITS[:2] if out is None else SPLITS:
-        dataset.records(split)  # what is missing shows before anything is written or decoded
-    folder = None if out is None else _prepare(Path(out))
+    incomplete = config.training.modality_dropout > 0
+    for split in SPLITS[:2] if out is None else SPLITS:  # what is missing shows before anything is written or decoded
+        list_records(dataset, split, views=views, incomplete=incomplete and split == "test")
+    folder = None if out is None else _prepare(Path(out), keep=RESUMED if resume else ())
+    checkpoints = None if folder is None else Checkpoints(folder / "checkpoints")
     if folder is not None:
         write_text(folder / "config.yaml", config.to_yaml())
     clock = _Clock()
     with clock("load"):
         normals = load_split(dataset, "train", views=views, device=device)
         validation = load_split(dataset, "validation", views=views, device=device)
-        test = None if folder is None else load_split(dataset, "test", views=views, device=device)
+        test = (
+            None if folder is None else load_split(dataset, "test", views=views, device=device, incomplete=incomplete)
+        )
     batch_size = config.training.batch_size
     with clock("teacher"):
         model = CRD.from_config(config).to(device)
@@ -73,7 +88,18 @@ def fit(config: RunConfig, out: Path | str | None = None) -> Detector:
             history.append(log)
             write_line(log)
 
-        train(model, features, config.training, samples=len(normals), on_epoch=on_epoch)
+        sensors = {name: view.sensors for name, view in views.items()}
+        train(
+            model,
+            features,
+            config.training,
+            samples=len(normals),
+            on_epoch=on_epoch,
+            sensors=sensors,
+            checkpoints=checkpoints,
+        )
+    if checkpoints is not None:
+        clock.seconds["train"] += sum(log["seconds"] for log in history[: checkpoints.restored])
     del features
     with clock("evaluate"):
         calibrate(model, scorer, validation, batch_size=batch_size)
@@ -116,11 +142,12 @@ def evaluate_run(folder: Path | str, *overrides: str, out: Path | str | None = N
     config = detector.config.with_overrides(*overrides)
     detector.to(config.training.device)
     dataset = build_dataset(config)
-    dataset.records("test")
+    incomplete = config.training.modality_dropout > 0
+    list_records(dataset, "test", views=detector.views, incomplete=incomplete)
     target = None if out is None else _prepare(Path(out))
     clock = _Clock()
     with clock("load"):
-        split = load_split(dataset, "test", views=detector.views, device=detector.device)
+        split = load_split(dataset, "test", views=detector.views, device=detector.device, incomplete=incomplete)
     with clock("evaluate"):
         maps = score(detector.model, detector.scorer, split, batch_size=config.training.batch_size)
         measured = measure(maps, split)
@@ -170,9 +197,16 @@ def write_results(
         masks=None if split.masks is None else split.masks.numpy(),
         inputs={name: values.cpu().numpy() for name, values in split.inputs.items()},
         history=[_curve_point(log) for log in history],
-        notes=[f"{skipped} unreadable samples were left out"] if (skipped := metrics["counts"].get("skipped")) else [],
+        notes=_notes(metrics["counts"]),
     )
     write_report(data, folder / "report.html", figures=folder / "figures")
+
+
+def _notes(counts: Mapping[str, Any]) -> list[str]:
+    """Return what a reader of the report must know of the data."""
+    notes = [f"{counts['skipped']} unreadable samples were left out"] if "skipped" in counts else []
+    missing = counts.get("missing", {})
+    return notes + [f"{count} test samples lack {name}" for name, count in missing.items()]
 
 
 def _finish(folder: Path, metrics: Mapping[str, Any]) -> None:
@@ -186,8 +220,8 @@ def _curve_point(log: EpochLog) -> dict[str, float]:
     return {"epoch": log["epoch"], "loss": log["loss"], "seconds": log["seconds"], **branches}
 
 
-def _prepare(folder: Path) -> Path:
-    """Make ``folder``, or empty it of what an unfinished run of ours left there."""
+def _prepare(folder: Path, *, keep: Collection[str] = ()) -> Path:
+    """Make ``folder``, or empty it of what an unfinished run of ours left there, but for the names in ``keep``."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         found = {entry.name for entry in folder.iterdir()}
@@ -195,7 +229,8 @@ def _prepare(folder: Path) -> Path:
             raise CrdkitError(
                 f"{folder}: is not empty (holds {', '.join(sorted(found)[:4])}); choose a new folder or empty this one"
             )
-        for name in found:
+        # config.yaml last: without it nothing here is known to be ours
+        for name in sorted(found.difference(keep), key=lambda name: name == "config.yaml"):
             entry = folder / name
             if entry.is_dir():
                 shutil.rmtree(entry)
@@ -230,18 +265,20 @@ def _scores_csv(config: RunConfig, maps: Maps, split: ResidentSplit) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     branches = list(maps.branches)
-    writer.writerow(
-        ["image_path", "defect_type", "gt_label", "pred_score", *(f"pred_score_{name}" for name in branches)]
-    )
+    header = ["image_path", "defect_type", "gt_label", "pred_score", *(f"pred_score_{name}" for name in branches)]
+    writer.writerow(header if maps.present is None else [*header, "missing"])
     scores = maps.pred_score.cpu().tolist()
     columns = [maps.branches[name].flatten(1).amax(dim=1).cpu().tolist() for name in branches]
+    present = {name: has.tolist() for name, has in (maps.present or {}).items()}
     root = Path(config.data.root or ".")
     for row, record in enumerate(split.records):
         path = record.image_path
         shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
         label = "" if record.label is None else record.label
         values = [f"{value:.9g}" for value in (scores[row], *(column[row] for column in columns))]
-        writer.writerow([shown, record.defect_type, label, *values])
+        missing = [name for name in branches if present and not present[name][row]]
+        values[1:] = ["" if name in missing else value for name, value in zip(branches, values[1:], strict=True)]
+        writer.writerow([shown, record.defect_type, label, *values, *([" ".join(missing)] if present else [])])
     return text.getvalue()
 
 
@@ -257,6 +294,8 @@ def _metrics(
     precision = "bf16" if uses_bf16(detector.config.training, device) else "fp32"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     skipped = sum(split.skipped for split in splits.values())
+    present = splits["test"].present or {}
+    missing = {name: int((~has).sum()) for name, has in present.items() if not has.all()}
     return {
         **measured,
         "seconds": {
@@ -266,6 +305,7 @@ def _metrics(
         "counts": {
             **{split: len(splits[split]) if split in splits else None for split in SPLITS},
             **({"skipped": skipped} if skipped else {}),
+            **({"missing": missing} if missing else {}),
         },
         "environment": {
             "device": f"{device.type} ({name}, {torch.get_num_threads()} threads, {precision})",

@@ -11,6 +11,7 @@ from torch import nn
 
 from crdkit.errors import ConfigError
 from crdkit.layers import FeatureSpec, Levels, ResidualBlock, conv_bn_relu, resize_features
+from crdkit.presence import Presence
 from crdkit.registry import StrictConfig
 
 Merge = Literal["concat", "mean"]
@@ -50,7 +51,8 @@ class OneClassBottleneck(nn.Module):
 
     Per level: the teacher's features and, with filters, theirs (concatenated, or concatenated with their
     mean), 3x3 stride-2 convolutions down to the coarsest size, then residual blocks over the concatenated
-    levels (RD's OCBE; CRD section 4.2).
+    levels (RD's OCBE; CRD section 4.2). The features of a filter whose source a sample lacks are zeros, and
+    left out of the mean.
     """
 
     def __init__(self, spec: FeatureSpec, *, filters: int, merge: Merge, config: StudentConfig) -> None:
@@ -66,16 +68,45 @@ class OneClassBottleneck(nn.Module):
         blocks += [ResidualBlock(embedded, width, embedded) for _ in range(config.embedding_blocks - 1)]
         self.embedding = nn.Sequential(*blocks)
 
-    def forward(self, teacher: Sequence[torch.Tensor], filtered: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
-        """Embed the target's levels and those of K filters into (B, 2 * C_last, S_last / 2, S_last / 2)."""
+    def forward(
+        self,
+        teacher: Sequence[torch.Tensor],
+        filtered: Sequence[Sequence[torch.Tensor]],
+        present: Sequence[torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Embed the target's levels and those of K filters into (B, 2 * C_last, S_last / 2, S_last / 2).
+
+        Args:
+            teacher: the target's levels.
+            filtered: the levels of each filter.
+            present: for each filter, (B,) bool: which samples have its source; None: all.
+        """
+        if present:
+            filtered = [
+                [level * _per_sample(has, level) for level in levels]
+                for has, levels in zip(present, filtered, strict=True)
+            ]
         if self.merge == "mean" and len(filtered) > 1:
-            filtered = [[torch.stack(maps).mean(dim=0) for maps in zip(*filtered, strict=True)]]
+            filtered = [[_mean_of_present(maps, present) for maps in zip(*filtered, strict=True)]]
         reduced = [
             resize_features(module(torch.cat(maps, dim=1) if len(maps) > 1 else maps[0]), self.size)
             for module, *maps in zip(self.levels, teacher, *filtered, strict=True)
         ]
         embedded: torch.Tensor = self.embedding(torch.cat(reduced, dim=1))
         return embedded
+
+
+def _per_sample(has: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return (B,) as (B, 1, 1, 1) of the dtype of ``like``."""
+    return has.to(like.dtype)[:, None, None, None]
+
+
+def _mean_of_present(maps: Sequence[torch.Tensor], present: Sequence[torch.Tensor] | None) -> torch.Tensor:
+    """Return the mean of (B, C, H, W) maps, in which those of missing sources are zeros."""
+    if not present:
+        return torch.stack(list(maps)).mean(dim=0)
+    count = torch.stack(list(present)).sum(dim=0).clamp_min(1)
+    return torch.stack(list(maps)).sum(dim=0) / _per_sample(count, maps[0])
 
 
 def _reduction(spec: FeatureSpec, level: int, *, inputs: int) -> nn.Sequential:
@@ -105,7 +136,7 @@ class ReverseDecoder(nn.Module):
 
     The merged features of a level are the branch's output there *and* the next stage's input. The merge
     is a softmax over one learned weight per contribution (CRD Eq. 3): entry 0 weighs the decoder, entry
-    k the k-th amplifier.
+    k the k-th amplifier. An amplifier whose source a sample lacks has weight 0, and the others' add up to 1.
     """
 
     def __init__(self, spec: FeatureSpec, *, amplifiers: int, config: StudentConfig) -> None:
@@ -128,8 +159,19 @@ class ReverseDecoder(nn.Module):
             nn.Parameter(torch.ones(amplifiers + 1)) for _ in (spec.channels if amplifiers else ())
         )
 
-    def forward(self, embedding: torch.Tensor, amplified: Sequence[Sequence[torch.Tensor]]) -> tuple[Levels, Levels]:
-        """Return the levels before and after the merge with K amplifiers' levels, both fine to coarse."""
+    def forward(
+        self,
+        embedding: torch.Tensor,
+        amplified: Sequence[Sequence[torch.Tensor]],
+        present: Sequence[torch.Tensor] | None = None,
+    ) -> tuple[Levels, Levels]:
+        """Return the levels before and after the merge with K amplifiers' levels, both fine to coarse.
+
+        Args:
+            embedding: of the bottleneck.
+            amplified: the levels of each amplifier.
+            present: for each amplifier, (B,) bool: which samples have its source; None: all.
+        """
         decoded: Levels = []
         merged: Levels = []
         x = embedding
@@ -137,12 +179,21 @@ class ReverseDecoder(nn.Module):
             x = resize_features(stage(x), size)
             decoded.append(x)
             if amplified:
-                weights = self.merge_weights[level].softmax(dim=0)
+                weights = self._shares(level, present, like=x)
                 x = weights[0] * x
                 for weight, levels in zip(weights[1:], amplified, strict=True):
                     x = x + weight * levels[-1 - level]
             merged.append(x)
         return decoded[::-1], merged[::-1]
+
+    def _shares(self, level: int, present: Sequence[torch.Tensor] | None, *, like: torch.Tensor) -> torch.Tensor:
+        """Return the weights of decoder and amplifiers: (K + 1,), or (K + 1, B, 1, 1, 1) where samples differ."""
+        weights: torch.Tensor = self.merge_weights[level]
+        if not present:
+            return weights.softmax(dim=0)
+        missing = torch.stack([torch.zeros_like(present[0]), *(~has for has in present)])
+        shares = weights[:, None].masked_fill(missing, -torch.inf).softmax(dim=0)
+        return shares.to(like.dtype)[:, :, None, None, None]
 
 
 class Student(nn.Module):
@@ -161,8 +212,18 @@ class Student(nn.Module):
         *,
         filtered: Mapping[str, Sequence[torch.Tensor]],
         amplified: Mapping[str, Sequence[torch.Tensor]],
+        present: Presence | None = None,
     ) -> tuple[Levels, Levels]:
-        """Return the target's decoder and output levels from its teacher's and its sources' features."""
-        embedding = self.bottleneck(teacher, list(filtered.values()))
-        decoder, output = self.decoder(embedding, list(amplified.values()))
+        """Return the target's decoder and output levels from its teacher's and its sources' features.
+
+        Args:
+            teacher: the target's levels.
+            filtered: the filters' levels by source.
+            amplified: the amplifiers' levels by source.
+            present: which samples have each source; None: all.
+        """
+        has_filter = None if present is None else [present[source] for source in filtered]
+        has_amplifier = None if present is None else [present[source] for source in amplified]
+        embedding = self.bottleneck(teacher, list(filtered.values()), has_filter)
+        decoder, output = self.decoder(embedding, list(amplified.values()), has_amplifier)
         return decoder, output

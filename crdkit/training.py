@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from crdkit.checkpoint import Checkpoints
 from crdkit.config import TrainingConfig
 from crdkit.errors import ConfigError, CrdkitError
-from crdkit.losses import TERMS, branch_losses
+from crdkit.losses import TERMS, branch_losses, counted_samples
 from crdkit.model import CRD
+from crdkit.presence import Presence, draw_presence
 from crdkit.progress import track
 from crdkit.resident import TeacherFeatures
 
@@ -68,7 +70,14 @@ def learning_rate(config: TrainingConfig, epoch: int) -> float:
 
 
 def train(
-    model: CRD, features: TeacherFeatures, config: TrainingConfig, *, samples: int, on_epoch: Callable[[EpochLog], None]
+    model: CRD,
+    features: TeacherFeatures,
+    config: TrainingConfig,
+    *,
+    samples: int,
+    on_epoch: Callable[[EpochLog], None],
+    sensors: Mapping[str, Sequence[str]] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> None:
     """Train every branch of ``model`` in place and leave it in eval mode.
 
@@ -78,6 +87,10 @@ def train(
         config: epochs, optimiser, seed.
         samples: how many samples the split has; a last partial batch is used too.
         on_epoch: called with every epoch's means, after the one synchronisation of the epoch.
+        sensors: what each modality needs, for ``modality_dropout``: modalities of one sensor are hidden together;
+            None: each has a sensor of its own.
+        checkpoints: where to go on from, if there is one, and where to keep the newest; epochs that were trained
+            before are passed to ``on_epoch`` again.
 
     Raises:
         ConfigError: a batch would hold one sample, and a map one position: nothing to normalise over.
@@ -89,17 +102,25 @@ def train(
     model.train()
     if 1 in (config.batch_size, samples % config.batch_size):
         _refuse_single_values(model, config, samples=samples)
+    history = [] if checkpoints is None else checkpoints.restore(model.branches, optimizers, generator)
+    for log in history:
+        on_epoch(log)
+    remaining = range(len(history), config.epochs)
     with side_by_side(len(model.modalities), device) as each_branch:
-        for epoch in track(range(config.epochs), description="training", total=config.epochs):
+        for epoch in track(remaining, description="training", total=len(remaining)):
             start = time.perf_counter()
             rate = learning_rate(config, epoch)
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = rate
             order = torch.randperm(samples, generator=generator).to(device)
+            present = _hide(model, config, samples=samples, sensors=sensors, generator=generator)
             sums = torch.zeros(len(model.modalities), len(TERMS), device=device)
             for indices in order.split(config.batch_size):
-                step = train_step(model, features.batch(indices), optimizers, config, each_branch=each_branch)
+                shown = None if present is None else {name: has[indices] for name, has in present.items()}
+                step = train_step(
+                    model, features.batch(indices), optimizers, config, present=shown, each_branch=each_branch
+                )
                 sums += step * len(indices)
             means = (sums / samples).tolist()
             log = _epoch_log(model, means, epoch=epoch + 1, rate=rate, seconds=time.perf_counter() - start)
@@ -109,6 +130,10 @@ def train(
                     f"lower training.learning_rate (={config.learning_rate:g})"
                 )
             on_epoch(log)
+            history.append(log)
+            if checkpoints is not None:
+                last = epoch + 1 == config.epochs
+                checkpoints.keep(model.branches, optimizers, generator, log=history, last=last)
     model.eval()
 
 
@@ -131,6 +156,23 @@ def side_by_side(branches: int, device: torch.device) -> Iterator[BranchMap]:
             yield pool.map
     finally:
         torch.set_num_threads(threads)  # MKL has one count for all threads of the process
+
+
+def _hide(
+    model: CRD,
+    config: TrainingConfig,
+    *,
+    samples: int,
+    sensors: Mapping[str, Sequence[str]] | None,
+    generator: torch.Generator,
+) -> Presence | None:
+    """Return which samples show each modality in the next epoch, on the device; None, and nothing drawn, if all do."""
+    if config.modality_dropout == 0:
+        return None
+    needed = sensors or {name: [name] for name in model.modalities}
+    device = next(iter(model.student_parameters())).device
+    drawn = draw_presence(needed, count=samples, dropout=config.modality_dropout, generator=generator)
+    return {name: drawn[name].to(device) for name in model.modalities}
 
 
 def _refuse_single_values(model: CRD, config: TrainingConfig, *, samples: int) -> None:
@@ -173,12 +215,14 @@ def train_step(
     optimizers: Iterable[torch.optim.Optimizer],
     config: TrainingConfig,
     *,
+    present: Presence | None = None,
     each_branch: BranchMap = map,
 ) -> torch.Tensor:
     """Run one step on a batch of teacher features and return its (modalities, terms) losses, detached.
 
     Branches share no trained parameter, so each is run forward and backward by itself: one branch's
-    activations are freed before the next one's are made, unless ``each_branch`` runs them side by side.
+    activations are freed before the next one's are made, unless ``each_branch`` runs them side by side. Where
+    ``present`` hides a modality, other branches go without it and its own branch's loss skips the sample.
     """
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
@@ -187,7 +231,7 @@ def train_step(
 
     def forward_backward(name: str) -> torch.Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            out = model.branch(name)(features)
+            out = model.branch(name)(features, present)
         losses = branch_losses(
             features[name],
             filtered=out.filtered,
@@ -195,6 +239,7 @@ def train_step(
             decoder=out.decoder,
             output=out.output,
             kind=config.loss,
+            counted=counted_samples(present, name),
         )
         terms = torch.stack([losses[term] for term in TERMS])
         terms.sum().backward()

@@ -35,14 +35,16 @@ def test_result_has_the_inputs_size(detector, samples):
     assert result.anomaly_map.shape == (64, 128)
     assert result.anomaly_map.dtype == np.float32
     assert {name: maps.shape for name, maps in result.maps.items()} == {"rgb": (64, 128), "depth": (64, 128)}
-    assert set(result.to_dict()) == {"anomaly_map", "pred_score", "maps"}
+    assert set(result.to_dict()) == {"anomaly_map", "pred_score", "maps", "missing"}
     assert isinstance(result.score, float)
 
 
 def test_missing_or_unfit_sensors(detector, samples):
     assert detector.sensors == ("rgb", "xyz")
     with pytest.raises(
-        DataError, match=r"sensor 'xyz' is missing: this detector needs \['rgb', 'xyz'\], got \['rgb'\]"
+        DataError,
+        match=r"sensor 'xyz' is missing: this detector needs \['rgb', 'xyz'\], got \['rgb'\]; "
+        r"train with training\.modality_dropout > 0 to do without one",
     ):
         detector.predict({"rgb": samples[0].sensors["rgb"]})
     with pytest.raises(DataError, match="rgb"):

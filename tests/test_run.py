@@ -36,7 +36,7 @@ def without_times(folder):
 
 def test_run_directory_follows_the_contract(finished, tiny):
     assert {entry.name for entry in finished.iterdir()} == {
-        "config.yaml", "log.jsonl", "metrics.json", "scores.csv", "report.html", "figures", "detector",
+        "config.yaml", "log.jsonl", "metrics.json", "scores.csv", "report.html", "figures", "detector", "checkpoints",
     }  # fmt: skip
     assert RunConfig.from_yaml(finished / "config.yaml") == tiny
     metrics = read_metrics(finished)
@@ -212,9 +212,9 @@ def test_evaluate_a_finished_run(finished, scans, tmp_path):
 @pytest.mark.parametrize(
     ("step", "left"),
     [
-        ("calibrate", {"config.yaml", "log.jsonl"}),
-        ("write_report", {"config.yaml", "log.jsonl", "scores.csv"}),
-        ("_finish", {"config.yaml", "log.jsonl", "scores.csv", "report.html", "figures", "detector"}),
+        ("calibrate", {"config.yaml", "log.jsonl", "checkpoints"}),
+        ("write_report", {"config.yaml", "log.jsonl", "checkpoints", "scores.csv"}),
+        ("_finish", {"config.yaml", "log.jsonl", "checkpoints", "scores.csv", "report.html", "figures", "detector"}),
     ],
 )
 def test_an_interrupted_run_can_be_started_again(tiny, tmp_path, monkeypatch, step, left):
@@ -228,7 +228,7 @@ def test_an_interrupted_run_can_be_started_again(tiny, tmp_path, monkeypatch, st
     assert {entry.name for entry in (tmp_path / "run").iterdir()} == left
     fit(tiny, tmp_path / "run")
     assert (tmp_path / "run/metrics.json").is_file()
-    with pytest.raises(CrdkitError, match=r"run: is not empty \(holds config\.yaml, detector"):
+    with pytest.raises(CrdkitError, match=r"run: is not empty \(holds checkpoints, config\.yaml, detector"):
         fit(tiny, tmp_path / "run")
 
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from crdkit.presence import Presence
 from crdkit.registry import Component, ComponentConfig, Registry
 
 
@@ -58,6 +59,26 @@ class Aggregation(Component, nn.Module, ABC):
         std = self.std.maximum(least_scale(self.mean))
         return {
             name: (maps[name] - self.mean[index].float()) / std[index].float()
+            for index, name in enumerate(self.modalities)
+        }
+
+    def fuse(self, maps: Mapping[str, torch.Tensor], present: Presence | None = None) -> torch.Tensor:
+        """Fuse ``{modality: (B, H, W)}`` to (B, H, W), also where samples lack modalities (``present``).
+
+        `forward` gets complete maps: in place of a missing one stands the mean of the sample's other normalised maps,
+        in the missing one's own unit. Sums thus grow by N over the number present, a mean or maximum is that of the
+        present maps, and scores keep their scale.
+        """
+        fused: torch.Tensor = self(maps if present is None else self._filled(maps, present))
+        return fused
+
+    def _filled(self, maps: Mapping[str, torch.Tensor], present: Presence) -> dict[str, torch.Tensor]:
+        has = torch.stack([present[name] for name in self.modalities])[:, :, None, None]  # (N, B, 1, 1)
+        normalised = torch.stack(list(self.normalised(maps).values()))
+        typical = torch.where(has, normalised, 0).sum(dim=0) / has.sum(dim=0).clamp_min(1)
+        mean, std = self.mean.float(), self.std.float()
+        return {
+            name: torch.where(has[index], maps[name], mean[index] + std[index] * typical)
             for index, name in enumerate(self.modalities)
         }
 

@@ -1,0 +1,258 @@
+"""Going on after an interruption: the same bytes after kill -9, clear errors, finished runs left alone."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from crdkit import checkpoint
+from crdkit.checkpoint import Checkpoints, require_same_config
+from crdkit.cli import main
+from crdkit.config import RunConfig
+from crdkit.errors import ConfigError, CrdkitError, DetectorFormatError
+from crdkit.run import fit, read_metrics
+
+SAME = ("detector/model.safetensors", "scores.csv")
+
+
+class Parts:
+    """A model with BatchNorm, its optimisers and a generator."""
+
+    def __init__(self, seed):
+        torch.manual_seed(seed)
+        self.students = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 1, 1))
+        self.students.to(memory_format=torch.channels_last)
+        self.optimizers = [
+            torch.optim.Adam(part.parameters(), lr=0.1) for part in (self.students[:2], self.students[2])
+        ]
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def step(self):
+        loss = self.students(torch.rand(4, 2, 6, 6, generator=self.generator)).square().mean()
+        self.students.zero_grad()
+        loss.backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return loss.item()
+
+    @property
+    def all(self):
+        return self.students, self.optimizers, self.generator
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A checkpoint after two steps, and the parts that were written."""
+    parts = Parts(0)
+    log = [{"epoch": number, "loss": parts.step()} for number in (1, 2)]
+    Checkpoints(tmp_path / "checkpoints").keep(*parts.all, log=log, last=True)
+    return parts, log, tmp_path / "checkpoints"
+
+
+def test_a_restored_training_goes_on_bit_by_bit(kept):
+    parts, log, folder = kept
+    other = Parts(1)
+    other.step()  # whatever it was before is gone
+    checkpoints = Checkpoints(folder)
+    assert checkpoints.restore(*other.all) == log
+    assert checkpoints.restored == 2
+    assert [other.step() for _ in range(3)] == [parts.step() for _ in range(3)]
+    for mine, theirs in zip(parts.students.state_dict().values(), other.students.state_dict().values(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+    moments = [next(iter(p.optimizers[0].state.values()))["exp_avg"].stride() for p in (parts, other)]
+    assert moments[0] == moments[1]
+
+
+def test_without_a_checkpoint_nothing_changes(tmp_path):
+    parts, twin = Parts(0), Parts(0)
+    assert Checkpoints(tmp_path / "none").restore(*parts.all) == []
+    assert parts.step() == twin.step()
+
+
+def test_only_the_newest_is_kept_and_not_more_often_than_it_pays(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    real, parts, folder = checkpoint._write, Parts(0), tmp_path / "checkpoints"
+
+    def slow(*arguments):
+        real(*arguments)
+        now[0] += 3
+
+    monkeypatch.setattr(checkpoint, "_write", slow)
+    folder.mkdir()
+    (folder / ".epoch-000001.safetensors.0123.partial").touch()  # of a process that was killed while writing
+    checkpoints, written = Checkpoints(folder), []
+    for epoch in range(1, 16):
+        now[0] += 10
+        before = now[0]
+        checkpoints.keep(*parts.all, log=[{}] * epoch, last=epoch == 15)
+        if now[0] > before:
+            written.append(epoch)
+        assert len(list(folder.glob("epoch-*"))) == bool(written)
+    # after 30 s, then after twenty times the three seconds that writing takes, and the last
+    assert written == [3, 9, 15]
+    assert [file.name for file in folder.iterdir()] == ["epoch-000015.safetensors"]
+
+
+def test_a_failure_while_writing_leaves_the_older_one(kept, monkeypatch):
+    parts, _, folder = kept
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(CrdkitError, match=r"epoch-000003\.safetensors: cannot be written: No space left"):
+        Checkpoints(folder).keep(*parts.all, log=[{}] * 3, last=True)
+    assert [file.name for file in folder.iterdir()] == ["epoch-000002.safetensors"]
+
+
+def test_damaged_checkpoints_are_named(kept):
+    _, _, folder = kept
+    (file,) = folder.iterdir()
+    whole = file.read_bytes()
+    message = r"epoch-000002\.safetensors: is no whole checkpoint: .*; delete the file to start over"
+    for size in (0, 7, 100, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:size])
+        with pytest.raises(DetectorFormatError, match=message):
+            Checkpoints(folder).restore(*Parts(0).all)
+    file.write_bytes(whole)
+    with safe_open(file, framework="pt") as opened:
+        header = json.loads(opened.metadata()["crdkit"])
+        state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    for name in ("students.0.weight", "generator"):
+        save_file({key: value for key, value in state.items() if key != name}, file, {"crdkit": json.dumps(header)})
+        with pytest.raises(DetectorFormatError, match=message):
+            Checkpoints(folder).restore(*Parts(0).all)
+    save_file(state, file)
+    with pytest.raises(DetectorFormatError, match=message):
+        Checkpoints(folder).restore(*Parts(0).all)
+    save_file(state, file, {"crdkit": json.dumps({**header, "format_version": 9})})
+    with pytest.raises(DetectorFormatError, match=r"no checkpoint of format version 1 \(found 'crdkit-checkpoint' 9\)"):
+        Checkpoints(folder).restore(*Parts(0).all)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epochs=3", r"training\.epochs is 2 there, but 3 now"),
+        ("modalities.depth=null", r"modalities\.depth\.[a-z_.]+ is .* there, but not set now"),
+        ("data.category=gear", r"data\.category is 'biscuit' there, but 'gear' now"),
+    ],
+)
+def test_another_configuration_is_refused_by_its_first_key(finished, tiny, override, message):
+    with pytest.raises(ConfigError, match=rf"tiny: holds a run with another configuration: {message}"):
+        fit(tiny.with_overrides(override), finished, resume=True)
+
+
+def test_the_configuration_is_compared_where_there_is_one(finished, tiny, tmp_path):
+    assert require_same_config(finished, tiny)
+    assert not require_same_config(tmp_path, tiny)
+    assert not require_same_config(tmp_path / "nowhere", tiny)
+
+
+def test_resuming_a_finished_run_does_nothing(finished, tiny, capsys):
+    before = {file: file.stat().st_mtime_ns for file in finished.rglob("*")}
+    overrides = [f"{key}" for key in (f"data.root={tiny.data.root}",)]
+    (finished.parent / "run.yaml").write_text(tiny.to_yaml())
+    assert main(["train", str(finished.parent / "run.yaml"), *overrides, "--out", str(finished), "--resume"]) == 0
+    assert "tiny: this run is finished already" in capsys.readouterr().err
+    assert {file: file.stat().st_mtime_ns for file in finished.rglob("*")} == before
+
+
+def test_what_others_left_is_not_resumed(tiny, tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(CrdkitError, match="is not empty"):
+        fit(tiny, tmp_path, resume=True)
+
+
+SCRIPT = """
+import sys, time
+from crdkit import checkpoint, run
+from crdkit.config import RunConfig
+checkpoint.EVERY_SECONDS = checkpoint.LEAST_TRAINING_PER_WRITING = 0
+keep = checkpoint.Checkpoints.keep
+def slowly(self, *arguments, **options):
+    keep(self, *arguments, **options)
+    time.sleep(0.5)
+checkpoint.Checkpoints.keep = slowly
+run.fit(RunConfig.from_yaml(sys.argv[1]), sys.argv[2])
+"""
+
+
+def kill_after(config, out, *, epoch):
+    """Train in another process and kill it as soon as the checkpoint after ``epoch`` is there."""
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, config, out], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 300
+        while not (out / f"checkpoints/epoch-{epoch:06d}.safetensors").exists():
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_kill_9_and_resume_give_the_bytes_of_an_undisturbed_run(tiny, tmp_path, monkeypatch):
+    config = tiny.with_overrides("training.epochs=5", "training.modality_dropout=0.3")
+    (tmp_path / "run.yaml").write_text(config.to_yaml())
+    fit(config, tmp_path / "undisturbed")
+    out = tmp_path / "killed"
+    kill_after(tmp_path / "run.yaml", out, epoch=2)
+    assert not (out / "metrics.json").exists()
+    assert len((out / "log.jsonl").read_text().splitlines()) < 5
+    trained = []
+    monkeypatch.setattr("crdkit.run.train", counting(trained))
+    fit(RunConfig.from_yaml(tmp_path / "run.yaml"), out, resume=True)
+    assert trained in ([3], [2])  # it may have got one epoch further before the signal came
+    for name in SAME:
+        assert (out / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+    logs = [
+        [(line["epoch"], line["loss"]) for line in map(json.loads, (folder / "log.jsonl").read_text().splitlines())]
+        for folder in (out, tmp_path / "undisturbed")
+    ]
+    assert logs[0] == logs[1]
+    assert [file.name for file in (out / "checkpoints").iterdir()] == ["epoch-000005.safetensors"]
+    assert read_metrics(out)["seconds"]["train"] > 0
+
+    # killed after the training, while results are written: nothing is trained again
+    (out / "metrics.json").unlink()
+    fit(config, out, resume=True)
+    assert trained[1:] == [0]
+    assert (out / SAME[0]).read_bytes() == (tmp_path / "undisturbed" / SAME[0]).read_bytes()
+
+
+def counting(trained):
+    """Return `train`, which appends to ``trained`` how many epochs it did not find in a checkpoint."""
+    from crdkit.training import train
+
+    def train_and_count(*arguments, checkpoints, **options):
+        train(*arguments, checkpoints=checkpoints, **options)
+        trained.append(arguments[2].epochs - checkpoints.restored)
+
+    return train_and_count
+
+
+def test_a_damaged_checkpoint_stops_the_command_line_and_starting_over_replaces_it(tiny, tmp_path, capsys):
+    out = tmp_path / "run"
+    (out / "checkpoints").mkdir(parents=True)
+    (out / "config.yaml").write_text(tiny.to_yaml())
+    (out / "checkpoints/epoch-000001.safetensors").write_bytes(b"half of it")
+    assert main(["--quiet", "train", str(out / "config.yaml"), "--out", str(out), "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "epoch-000001.safetensors: is no whole checkpoint" in error
+    fit(tiny, out)
+    assert [Path(file).name for file in (out / "checkpoints").iterdir()] == ["epoch-000002.safetensors"]
