@@ -127,7 +127,9 @@ class TrainingConfig(StrictConfig):
     schedule: Literal["exponential", "cosine", "constant"] = Field("exponential", description="stepped per epoch")
     gamma: float = Field(0.95, gt=0, le=1, description="factor per epoch of the exponential schedule")
     optimizers: Literal["per_branch", "joint"] = Field("per_branch", description="one Adam per branch, or one in all")
-    loss: LossKind = Field("flattened", description="one cosine per sample and level, or one per position")
+    loss: LossKind = Field(
+        "flattened", description="one cosine per sample and level, one per position, or mostly those hard to imitate"
+    )
     modality_dropout: float = Field(
         0.0,
         ge=0,

@@ -13,7 +13,7 @@ from crdkit.presence import Presence
 
 TERMS = ("filter", "amplifier", "decoder", "output")
 
-LossKind = Literal["flattened", "per_position"]
+LossKind = Literal["flattened", "per_position", "hard_position"]
 BranchLosses = dict[str, torch.Tensor]
 CountedSamples = Mapping[str | None, torch.Tensor]
 
@@ -56,22 +56,28 @@ def cosine_loss(
     """Return 1 - cosine similarity, mean over the batch, summed over levels (CRD Eq. 2).
 
     ``"flattened"`` takes one cosine per sample over the flattened C*H*W vector, as the published code
-    does; ``"per_position"`` one per position over the channels, averaged over positions. With ``counted``,
-    (B,) bool, the mean is over those samples, and 0 without any.
+    does; ``"per_position"`` one per position over the channels, averaged over positions; ``"hard_position"``
+    averages them with each position weighing what its own distance is (a constant in the gradient), so that
+    the object, which is harder to imitate than the background around it, is most of the loss. With
+    ``counted``, (B,) bool, the mean is over those samples, and 0 without any.
 
     Examples:
         >>> ones = [torch.ones(2, 3, 4, 4)]
         >>> round(cosine_loss(ones, [5 * ones[0]]).item(), 6), round(cosine_loss(ones, [-ones[0]]).item(), 6)
         (0.0, 2.0)
     """
-    vectors = {"flattened": "b c h w -> b (c h w)", "per_position": "b c h w -> b c (h w)"}[kind]
+    vectors = "b c h w -> b (c h w)" if kind == "flattened" else "b c h w -> b c (h w)"
     total = teacher[0].new_zeros(())
     for teacher_level, student_level in zip(teacher, student, strict=True):
         # float: a sum over C*H*W products needs more than bfloat16's 8 bits
         similarity = F.cosine_similarity(
             rearrange(teacher_level, vectors), rearrange(student_level.float(), vectors), dim=1
         )
-        total = total + _mean(1 - similarity, counted)
+        distance = 1 - similarity
+        if kind == "hard_position":
+            weight = distance.detach()
+            distance = (weight * distance).sum(dim=1) / weight.sum(dim=1).clamp_min(torch.finfo(weight.dtype).eps)
+        total = total + _mean(distance, counted)
     return total
 
 

@@ -111,7 +111,7 @@ def test_amplifier_weights_are_renormalised_over_the_present_ones():
     torch.testing.assert_close(merged[1], decoder[1], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", ["flattened", "per_position"])
+@pytest.mark.parametrize("kind", ["flattened", "per_position", "hard_position"])
 def test_losses_are_means_over_the_samples_that_have_both_ends(kind):
     out = (
         build(THREE, depths=1)
