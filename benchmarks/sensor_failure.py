@@ -1,6 +1,6 @@
 """What a failed sensor costs: a detector trained with modality dropout, against one that never had the sensor.
 
-    python -m benchmarks.sensor_failure --out OUT --dropout 0.3
+    python -m benchmarks.sensor_failure --out OUT --dropout 0.15
 
 Synthetic data with three sensors (RGB, depth, infrared). For each modality the table compares the I-AUROC without it of
 the detectors trained on all three (with each ``training.modality_dropout``) with that of one trained on the other two.
@@ -77,7 +77,7 @@ def main() -> None:
     """Write the data, train what is not there yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--dropout", nargs="+", type=float, default=[0.3])
+    parser.add_argument("--dropout", nargs="+", type=float, default=[0.15])
     parser.add_argument("--category", nargs="+", default=["gear"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     arguments = parser.parse_args()
