@@ -13,10 +13,10 @@ import numpy as np
 
 from crdkit.errors import CrdkitError
 from crdkit.files import write_bytes
+from crdkit.report.grid import MISSING
 
 __all__ = ["ReportData", "write_report"]
 
-MISSING = "\N{EN DASH}"
 HEADLINE = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro_0.30")
 METRICS = {
     "image_auroc": ("Image", "I-AUROC"),
