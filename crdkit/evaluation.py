@@ -87,15 +87,18 @@ def score(model: CRD, scorer: Scorer, split: ResidentSplit, *, batch_size: int) 
     )
 
 
-def measure(maps: Maps, split: ResidentSplit) -> dict[str, Any]:
+def measure(maps: Maps, split: ResidentSplit, *, sampled_thresholds: bool = False) -> dict[str, Any]:
     """Return the entries ``aggregate``, ``branches`` and ``defect_types`` of metrics.json.
 
     A metric that cannot be computed is None. A defect type is measured against the normal test samples.
+    ``sampled_thresholds`` adds AU-PRO with 100 thresholds, under its own names, to the former two.
     """
     regions = None if split.masks is None else label_regions(split.masks)
 
     def metrics_of(values: torch.Tensor) -> dict[str, float | None]:
-        return evaluate(values, split.masks, labels=split.labels, regions=regions)
+        return evaluate(
+            values, split.masks, labels=split.labels, regions=regions, sampled_thresholds=sampled_thresholds
+        )
 
     return {
         "aggregate": metrics_of(maps.anomaly_map),

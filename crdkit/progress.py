@@ -69,7 +69,9 @@ class Overall:
         if _bars is not None and self._task is not None:
             _bars.update(self._task, completed=done, left=f"{left:.0f} s")
         else:
-            say(f"{self._description}: {done}/{self._total}, {left:.0f} s left")
+            say(
+                f"{self._description}: {done}/{self._total}{f', {left:.0f} s left' if left else f' in {elapsed:.1f} s'}"
+            )
 
 
 @contextmanager

@@ -50,7 +50,9 @@ def show_sweep(outcome: Sweep) -> None:
     """Print the table of a sweep, and each run that was skipped with its reason."""
     grid = outcome.summary().grid()
     shown = [place for place, column in enumerate(grid.columns) if column.kind == "measured"]
-    table = Table(box=box.SIMPLE_HEAD)  # with deviations on lines of their own it fits into 80 characters
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False
+    )  # with deviations on lines of their own it fits into 80 characters
     table.add_column(grid.name, min_width=8)
     for place in shown:
         table.add_column(grid.columns[place].title, justify="right", no_wrap=True)

@@ -46,6 +46,8 @@ class Column:
 
     title: str
     kind: Kind
+    of: str = ""
+    """What a published value or a difference belongs to; the title if empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,7 @@ class Grid:
 
     def csv(self) -> str:
         """Return the table as CSV: six significant digits, a column of its own for deviations, empty if missing."""
-        return csv_of([self])
+        return _csv([[self.name, *self._head()], *([name, *self._values(cells)] for name, cells in self.rows.items())])
 
     def latex(self) -> str:
         r"""Return a ``table`` for a document with ``\usepackage{booktabs}``."""
@@ -96,20 +98,28 @@ class Grid:
         values: list[float | None] = []
         for column, cell in zip(self.columns, cells, strict=True):
             values += [cell.value, cell.std] if column.kind == "measured" else [cell.value]
-        return ["" if value is None else f"{value:.6g}" for value in values]
+        return [_plain(value) for value in values]
 
 
 def csv_of(grids: Sequence[Grid]) -> str:
-    """Return tables with the same columns as one CSV; several have their title in a first column ``table``."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    several = len(grids) > 1
-    for place, grid in enumerate(grids):
-        if place == 0:
-            writer.writerow([*(["table"] if several else []), grid.name, *grid._head()])
+    """Return tables of different columns as one CSV with a line a cell: table, row, column, kind, value, std."""
+    lines: list[Sequence[object]] = [("table", "row", "column", "kind", "value", "std")]
+    for grid in grids:
         for name, cells in grid.rows.items():
-            writer.writerow([*([grid.title] if several else []), name, *grid._values(cells)])
+            for column, cell in zip(grid.columns, cells, strict=True):
+                what = column.of or column.title
+                lines.append((grid.title, name, what, column.kind, _plain(cell.value), _plain(cell.std)))
+    return _csv(lines)
+
+
+def _csv(lines: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
 
 
 def _pipes(cells: Sequence[str]) -> str:
