@@ -132,7 +132,7 @@ def reproduce(
     lines = category_lines(summary, keys, published=published, dataset=base.data.name, method=method)
     grids = [compare(lines, group, title=name, name="category") for name, group in GROUPS.items()]
     details = [summary.grid(title="Runs and seconds")]
-    subtitle = f"{' + '.join(base.modalities)} on {base.data.name}, beside the published values of {method}"
+    subtitle = f"{' + '.join(base.modalities)} on {base.data.name}, {_beside(method, grids)}"
     _write(outcome, title=title, subtitle=subtitle, grids=grids, details=details, variant="")
     return outcome
 
@@ -196,9 +196,14 @@ def ablate(
         for table, rows in tables.items()
     ]
     details = [_by_category(outcome, list(variants), key) for key in ABLATED]
-    subtitle = f"Means over the categories of {dataset}, beside the published values of {method}"
+    subtitle = f"Means over the categories of {dataset}, {_beside(method, grids)}"
     _write(outcome, title=title, subtitle=subtitle, grids=grids, details=details, variant=list(variants)[-1])
     return outcome
+
+
+def _beside(method: str, grids: Sequence[Grid]) -> str:
+    known = any(column.kind == "published" for grid in grids for column in grid.columns)
+    return f"beside the published values of {method}" if known else f"without published values of {method}"
 
 
 def _by_category(outcome: Sweep, variants: Sequence[str], key: str) -> Grid:
