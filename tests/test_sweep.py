@@ -99,16 +99,14 @@ def test_another_configuration_or_folder_is_refused(made_up, tiny, tmp_path):
     sweep(tiny, out=out, categories=["gear"])
     with pytest.raises(CrdkitError, match=r"out: is not empty; give --resume"):
         sweep(tiny, out=out, categories=["gear"])
-    with pytest.raises(
-        ConfigError, match=r"seed0: the finished run has training\.epochs=2, this sweep training\.epochs=3"
-    ):
+    with pytest.raises(ConfigError, match=r"seed0: the finished run has training\.epochs=2, this sweep training\.epo"):
         sweep(tiny.with_overrides("training.epochs=3"), out=out, categories=["gear"], resume=True)
     other = tiny.with_overrides("graph.filter=null")
-    with pytest.raises(ConfigError, match=r"has graph\.filter=None, this sweep graph\.filter=\{|graph\.filter"):
+    with pytest.raises(ConfigError, match=r"has graph\.filter"):
         sweep(other, out=out, categories=["gear"], resume=True)
     assert len(made_up) == 1
     for name in ("a/b", "..", ".hidden"):
-        with pytest.raises(ConfigError, match="must be the name of a folder in data.root"):
+        with pytest.raises(ConfigError, match="must be the name of a folder"):
             sweep(tiny, out=tmp_path / "new", categories=[name])
     assert not (tmp_path / "new").exists()
     (tmp_path / "file").write_text("")
