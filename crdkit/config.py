@@ -194,8 +194,9 @@ class RunConfig(StrictConfig):
         }
 
     @model_validator(mode="after")
-    def _graph_fits(self) -> RunConfig:
+    def _parts_fit_the_modalities(self) -> RunConfig:
         self.build_graph()
+        self.aggregation.check_modalities(tuple(self.modalities))
         return self
 
     def build_graph(self) -> CrossmodalGraph:

@@ -49,6 +49,7 @@ def fit(config: RunConfig, out: Path | str | None = None) -> Detector:
     """
     device = select_device(config.training.device)
     dataset, views = build_dataset(config), build_views(config)
+    scorer = Scorer(config).to(device)
     for split in SPLITS[:2] if out is None else SPLITS:
         dataset.records(split)  # what is missing shows before anything is written or decoded
     folder = None if out is None else _prepare(Path(out))
@@ -75,7 +76,6 @@ def fit(config: RunConfig, out: Path | str | None = None) -> Detector:
         train(model, features, config.training, samples=len(normals), on_epoch=on_epoch)
     del features
     with clock("evaluate"):
-        scorer = Scorer(config).to(device)
         calibrate(model, scorer, validation, batch_size=batch_size)
         detector = Detector(config=config, model=model, scorer=scorer)
         if folder is None or test is None:

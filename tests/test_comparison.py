@@ -16,7 +16,6 @@ import yaml
 from made_up_runs import make_up, metrics_of
 
 from crdkit import sweep as sweep_module
-from crdkit.aggregations import aggregations
 from crdkit.comparison import AblationRow, ablate, reproduce
 from crdkit.report import label
 
@@ -127,12 +126,7 @@ def test_ablations_show_variants_and_branches(tiny, tmp_path):
     assert (tmp_path / "full" / "results.csv").is_file()
 
 
-needs_product = pytest.mark.skipif("product" not in aggregations, reason="Table 7 needs the aggregation 'product'")
-
-
-@pytest.mark.parametrize(
-    "name", ["reproduce_mvtec3d", "reproduce_eyecandies", pytest.param("ablations", marks=needs_product)]
-)
+@pytest.mark.parametrize("name", ["reproduce_mvtec3d", "reproduce_eyecandies", "ablations"])
 def test_examples(name, tiny, tmp_path, monkeypatch, capsys):
     config = tmp_path / "tiny.yaml"
     values = yaml.safe_load(tiny.to_yaml())

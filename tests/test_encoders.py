@@ -1,4 +1,4 @@
-"""Teachers: one contract for every registered encoder, weights, and what happens without a network."""
+"""Teachers: the contract with weights and other architectures, features, and what happens without a network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import timm.models
 import torch
-import torch.nn.functional as F
 
 from crdkit.config import RunConfig
 from crdkit.encoders import encoders
@@ -28,13 +27,14 @@ from crdkit.encoders.timm import TimmConfig, TimmEncoder
 from crdkit.errors import ConfigError, DataError, UnknownNameError
 from crdkit.layers import FeatureSpec
 from crdkit.model import CRD
+from crdkit.testing import check_encoder
 
 DATA = Path(__file__).parent / "data"
-OPTIONS = {
-    "timm": {"model": "test_resnet", "pretrained": False},
-    "module": {"target": "teachers:build"},
+VARIANTS = {
+    **{f"efficientnet_lite{scale}": {} for scale in range(3)},
     "transformer": {"name": "timm", "model": "test_vit", "layers": [1, 3, 5], "pretrained": False, "image_size": 64},
     "windows": {"name": "timm", "model": "swinv2_tiny_window8_256", "pretrained": False, "image_size": 64},
+    "dropout": {"name": "module", "target": "teachers:build"},
 }
 LITE = {0: EfficientNetLite0, 1: EfficientNetLite1, 2: EfficientNetLite2}
 
@@ -44,53 +44,17 @@ def build(name, **options):
     return encoders.get(config.name)(config)
 
 
-@pytest.fixture(scope="module", params=sorted({*encoders.names(), *OPTIONS}))
-def encoder(request):
-    return build(**{"name": request.param, **OPTIONS.get(request.param, {})})
+@pytest.mark.parametrize("name", VARIANTS)
+def test_loaded_weights_and_other_architectures_keep_the_contract(name):
+    check_encoder(VARIANTS[name].get("name", name), VARIANTS[name], load_weights=True)
 
 
-def test_declares_what_it_returns(encoder):
-    spec = encoder.spec(64)
-    assert spec.channels == tuple(encoder.channels)
-    assert spec.sizes == tuple(64 // stride for stride in encoder.strides)
+def test_images_that_fit_are_not_resampled():
+    teacher = build("timm", model="test_resnet", pretrained=False, image_size=64)
     images = torch.rand(2, 3, 64, 64)
-    assert [tuple(level.shape) for level in encoder(images)] == [
-        (2, channels, size, size) for channels, size in zip(spec.channels, spec.sizes, strict=True)
-    ]
-
-
-def test_is_frozen_for_good(encoder):
-    encoder.train()
-    assert not any(module.training for module in encoder.modules())
-    assert not any(parameter.requires_grad for parameter in encoder.parameters())
-    images = torch.rand(1, 3, 64, 64, requires_grad=True)
-    assert not any(level.requires_grad for level in encoder(images))
-
-
-def test_one_channel_counts_as_three_equal_ones(encoder):
-    grey = torch.rand(2, 1, 64, 64)
-    for one, three in zip(encoder(grey), encoder(grey.expand(2, 3, 64, 64)), strict=True):
-        torch.testing.assert_close(one, three)
-
-
-def test_structure_without_weights_takes_a_saved_state(encoder):
-    empty = encoders.get(encoder.config.name)(encoder.config, load_weights=False)
-    empty.load_state_dict(encoder.state_dict())
-    images = torch.rand(1, 3, 64, 64)
-    for mine, theirs in zip(empty(images), encoder(images), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("size", [32, 50, 160])
-def test_a_teacher_can_see_another_size(encoder, size):
-    small = encoders.get(encoder.config.name)(encoder.config.model_copy(update={"image_size": 64}))
-    images = torch.rand(2, 3, size, size)
-    seen = F.interpolate(images, (64, 64), mode="bilinear", antialias=True, align_corners=False)
-    assert small.spec(size) == encoder.spec(64)
-    for mine, theirs in zip(small(images), encoder(seen), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
-    assert 0 <= small.resample(images).min() <= small.resample(images).max() <= 1
-    assert small.resample(seen) is seen
+    assert teacher.resample(images) is images
+    noise = teacher.resample(torch.rand(2, 3, 33, 33).round())
+    assert 0 <= noise.min() <= noise.max() <= 1
 
 
 def test_equal_options_share_one_teacher():

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from example_sensors import example_sensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from crdkit.images import resize_image
 from crdkit.modalities import modalities
 from crdkit.modalities.normals import Normals, metric_normals
 from crdkit.synthetic import OBJECT_KINDS, make_scene, render_normals, render_xyz, sample_key, scanner_camera
+from crdkit.testing import example_sensors
 
 GOLDEN = Path(__file__).parent / "data" / "preprocessing.npz"
 

@@ -21,7 +21,7 @@ from crdkit.metrics import evaluate, label_regions
 from crdkit.model import CRD
 from crdkit.resident import TeacherFeatures, build_dataset, build_views, load_split
 from crdkit.run import evaluate_run, fit, read_metrics
-from crdkit.training import build_optimizers, learning_rate, select_device, train_step, uses_bf16
+from crdkit.training import build_optimizers, learning_rate, select_device, side_by_side, train_step, uses_bf16
 
 KEYS = [
     *(f"{level}_{metric}" for level in ("image", "pixel") for metric in ("auroc", "ap", "f1_max")),
@@ -295,3 +295,29 @@ def test_public_names():
     assert importlib.resources.files("crdkit").joinpath("py.typed").is_file()  # type checkers may trust the package
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = crdkit.nothing
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_branches_side_by_side_train_as_one_after_the_other(tiny, threads):
+    """Each on one thread, whatever the number of threads: equal bytes, and the caller's count stays."""
+    before = torch.get_num_threads()
+    config = tiny.with_overrides("modalities.normals={encoder: {name: timm, model: test_resnet, pretrained: false}}")
+    model = CRD.from_config(config)
+    features = model.teacher_features({name: torch.rand(4, 3, 64, 64) for name in config.modalities})
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    results = []
+    try:
+        for branches in (1, len(config.modalities)):
+            model.load_state_dict(state)
+            optimizers = build_optimizers(model.train(), config.training)
+            torch.set_num_threads(1 if branches == 1 else threads)
+            with side_by_side(branches, torch.device("cpu")) as each_branch:
+                steps = [
+                    train_step(model, features, optimizers, config.training, each_branch=each_branch) for _ in range(2)
+                ]
+            assert torch.get_num_threads() == (1 if branches == 1 else threads)
+            results.append([*steps, *model.state_dict().values()])
+    finally:
+        torch.set_num_threads(before)
+    for alone, together in zip(*results, strict=True):
+        assert torch.equal(alone, together)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from example_sensors import example_sensors
 
 from crdkit.errors import ConfigError, DataError
 from crdkit.modalities.lights import Lights
 from crdkit.modalities.rgb import RGB
 from crdkit.modalities.xyz import XYZ
+from crdkit.testing import example_sensors
 
 LIGHTS = tuple(f"image_{number}" for number in range(6))
 

@@ -15,6 +15,13 @@ from crdkit.registry import Component, ComponentConfig, Registry
 class AggregationConfig(ComponentConfig):
     """Options of an aggregation; each adds its own in a subclass."""
 
+    def check_modalities(self, modalities: Sequence[str]) -> None:
+        """Refuse options that do not fit a run's modalities; called when a run's configuration is read.
+
+        Raises:
+            ConfigError: an option names a modality that the run does not have, or lacks one.
+        """
+
 
 class Aggregation(Component, nn.Module, ABC):
     """Fuses the (B, H, W) maps of all modalities; what it learned in `calibrate` is saved with the detector.
@@ -31,6 +38,7 @@ class Aggregation(Component, nn.Module, ABC):
         super().__init__()
         self.config = config
         self.modalities = tuple(modalities)
+        config.check_modalities(self.modalities)
         self.register_buffer("mean", torch.zeros(len(self.modalities), dtype=torch.float64))
         self.register_buffer("std", torch.ones(len(self.modalities), dtype=torch.float64))
 
@@ -41,17 +49,33 @@ class Aggregation(Component, nn.Module, ABC):
             self.mean[index] = values.mean()
             self.std[index] = values.std(correction=0)
 
+    def stacked(self, maps: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the maps as they are, one (M, B, H, W) tensor in the order of ``modalities``."""
+        return torch.stack([maps[name] for name in self.modalities])
+
     def normalised(self, maps: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return every map minus its modality's mean, over its standard deviation."""
-        tiny = torch.finfo(torch.float32).tiny
+        """Return every map minus its modality's mean, over its standard deviation (`least_scale` at least)."""
+        std = self.std.maximum(least_scale(self.mean))
         return {
-            name: (maps[name] - self.mean[index].float()) / self.std[index].float().clamp_min(tiny)
+            name: (maps[name] - self.mean[index].float()) / std[index].float()
             for index, name in enumerate(self.modalities)
         }
 
     @abstractmethod
     def forward(self, maps: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Fuse ``{modality: (B, H, W)}`` to (B, H, W)."""
+
+
+def least_scale(location: torch.Tensor) -> torch.Tensor:
+    """Return the least that maps around ``location`` are divided by: what float32 can tell apart there.
+
+    It keeps a branch finite that was constant on the calibration maps.
+
+    Examples:
+        >>> least_scale(torch.tensor([0.0, 2.0**20]))
+        tensor([1.1921e-07, 1.2500e-01])
+    """
+    return torch.finfo(torch.float32).eps * location.abs().clamp_min(1)
 
 
 aggregations: Registry[Aggregation] = Registry("aggregation", package=__name__)

@@ -28,4 +28,4 @@ class Sum(Aggregation):
 
     def forward(self, maps: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Fuse ``{modality: (B, H, W)}`` to (B, H, W)."""
-        return torch.stack([maps[name] for name in self.modalities]).sum(dim=0)
+        return self.stacked(maps).sum(dim=0)
