@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from crdkit import losses, metrics, reference, testing
+    from crdkit import losses, metrics, published, reference, testing
     from crdkit.config import RunConfig
     from crdkit.description import Description, describe
     from crdkit.detector import Detector, Prediction
@@ -27,7 +27,7 @@ _WHERE = {
     "describe": "crdkit.description",
     "fit": "crdkit.run",
 }
-_MODULES = ("losses", "metrics", "reference", "testing")
+_MODULES = ("losses", "metrics", "published", "reference", "testing")
 
 __all__ = [
     "CRD",
@@ -42,6 +42,7 @@ __all__ = [
     "fit",
     "losses",
     "metrics",
+    "published",
     "reference",
     "testing",
 ]

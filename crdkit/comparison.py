@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from crdkit.config import RunConfig
+from crdkit.errors import UnknownNameError
+from crdkit.published import AVERAGE, lookup
 from crdkit.report import label
 from crdkit.report.grid import Cell, Column, Grid
 from crdkit.report.study import Study, write_study
@@ -36,9 +39,29 @@ EXACT_OR_NOT = (
 SAMPLED = "scoring.sampled_thresholds=true"
 
 
-def nothing_published(_dataset: str, _method: str, _metric: str) -> Mapping[str, float]:
-    """Return no value: tables then show what was measured alone."""
-    return {}
+def published_values(dataset: str, method: str, metric: str) -> dict[str, float]:
+    """Look values up in `crdkit.published`.
+
+    Args:
+        dataset: as in ``data.name``.
+        method: ``METHOD[, VARIANT][ (Table N)]``, the variant and the table as `crdkit.published` names them.
+        metric: a key of metrics.json.
+
+    Examples:
+        >>> published_values("mvtec3d", "CRD", "image_auroc")["cable_gland"]
+        96.1
+        >>> published_values("mvtec3d", "CRD, CF (Table 4)", "image_auroc")
+        {'mean': 94.2}
+        >>> published_values("mvtec3d", "TRD, RGB+normals", "aupro_0.30")  # published with 100 thresholds only
+        {}
+    """
+    found = re.fullmatch(r"(?P<method>.*?)(?:, (?P<variant>.*?))?(?: \(Table (?P<name>\w+)\))?", method)
+    wanted = found.groupdict() if found else {"method": method}
+    try:
+        values = lookup(dataset=dataset, metric=metric, **{**wanted, "variant": wanted.get("variant") or ""})
+    except UnknownNameError:  # of a dataset, method or metric of which nothing is published
+        return {}
+    return {MEAN if value.category == AVERAGE else value.category: value.percent for value in values}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +128,7 @@ def reproduce(
     out: Path,
     categories: Sequence[str] | None,
     seeds: Sequence[int],
-    published: Published = nothing_published,
+    published: Published = published_values,
     title: str,
 ) -> Sweep:
     """Sweep ``base`` over categories and seeds in ``out``, and write comparison.{md,csv,tex,html} and figures there.
@@ -118,7 +141,7 @@ def reproduce(
         out: new folder, or that of an earlier call.
         categories: None for all that lie in ``data.root``.
         seeds: of training.
-        published: looks published values up.
+        published: looks published values up; those of `crdkit.published` if not given.
         title: of the page.
 
     Raises:
@@ -156,7 +179,7 @@ def ablate(
     out: Path,
     categories: Sequence[str] | None,
     seeds: Sequence[int],
-    published: Published = nothing_published,
+    published: Published = published_values,
     title: str,
 ) -> Sweep:
     """Sweep every variant in ``out/<variant>``, and write their tables and one page, as `reproduce` does.
@@ -169,7 +192,7 @@ def ablate(
         out: new folder, or that of an earlier call.
         categories: None for all that lie in ``data.root``.
         seeds: of training.
-        published: looks published values up.
+        published: looks published values up; those of `crdkit.published` if not given.
         title: of the page.
 
     Raises:

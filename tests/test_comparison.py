@@ -16,7 +16,7 @@ import yaml
 from made_up_runs import make_up, metrics_of
 
 from crdkit import sweep as sweep_module
-from crdkit.comparison import AblationRow, ablate, reproduce
+from crdkit.comparison import PAPER, AblationRow, ablate, published_values, reproduce
 from crdkit.report import label
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -148,3 +148,18 @@ def test_examples(name, tiny, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     assert "training.epochs=2, this sweep training.epochs=7" in capsys.readouterr().err
+
+
+def test_published_values_of_the_studies_exist(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    study = runpy.run_path(str(EXAMPLES / "ablations.py"))
+    for rows in study["TABLES"].values():
+        for row in rows.values():
+            assert row.variant in study["VARIANTS"]
+            for key in PAPER:
+                assert set(published_values("mvtec3d", row.published, key)) == {"mean"}, row
+    for key in PAPER:
+        assert len(published_values("mvtec3d", "CRD, normalised sum (Table 13)", key)) == 11
+    assert len(published_values("mvtec3d", "TRD, RGB+normals", "aupro100t_0.30")) == 11
+    assert published_values("eyecandies", "CRD", "image_auroc") == {}  # the body of Table 14 is missing
+    assert published_values("mvtec3d", "CRD", "aupro_0.01") == {}

@@ -71,7 +71,7 @@ def test_a_modality_can_be_taken_out(quick):
         ("modalities={}", r"modalities .*at least 1"),
         ("epochs", r"override 'epochs' must look like key\.path=value"),
         ("training.epochs=[", r"is no valid YAML"),
-        ("training.epochs.more=1", r"training\.epochs \(=40\) has no keys of its own"),
+        ("training.epochs.more=1", r"training\.epochs \(=30\) has no keys of its own"),
         ("plugins=[a_module_that_does_not_exist]", r"plugin 'a_module_that_does_not_exist' cannot be imported"),
         ("scoring.sigma=.nan", r"scoring\.sigma"),
     ],

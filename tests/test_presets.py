@@ -1,0 +1,148 @@
+"""Every preset: what it promises, what it builds, and that it trains and scores on the synthetic twin of its data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import crdkit
+from crdkit.config import RunConfig, preset_names
+from crdkit.datasets import datasets
+from crdkit.synthetic import LAYOUTS
+
+EYECANDIES = [name for name in preset_names() if "eyecandies" in name]
+REPRODUCE = Path(__file__).parents[1] / "docs/reproduce.md"
+PUBLISHED = ["crd-eyecandies", "crd-mvtec3d", "trd-mvtec3d"]
+LIGHTS = tuple(f"image_{light}" for light in range(6))
+SENSORS = {  # what each modality of a preset reads
+    "crd-eyecandies": {"rgb": ("rgb",), "normals": ("normals",)},
+    "crd-mvtec3d": {"rgb": ("rgb",), "depth": ("xyz",)},
+    "quick": {"rgb": ("rgb",), "depth": ("xyz",)},
+    "quick-eyecandies": {"rgb": ("rgb",), "normals": ("normals",)},
+    "quick-eyecandies-lights": {
+        **{f"light_{light}": (f"image_{light}",) for light in range(6)}, "depth": ("depth",), "normals": ("normals",)
+    },
+    "quick-eyecandies-rdn": {"rgb": ("rgb",), "depth": ("depth",), "normals": ("normals",)},
+    "quick-eyecandies-stack": {"lights": LIGHTS, "depth": ("depth",), "normals": ("normals",)},
+    "trd-mvtec3d": {"rgb": ("rgb",), "normals": ("xyz",)},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def twins(scans, tmp_path_factory):
+    """A tiny synthetic twin of each data set, by name of the layout, with its category."""
+    out = tmp_path_factory.mktemp("twins") / "eyecandies"
+    counts = {"train": 5, "validation": 2, "test_good": 1, "test_per_defect": 1}
+    LAYOUTS["eyecandies"](out, categories=["biscuit"], size=64, **counts)
+    return {"mvtec3d": (scans, "biscuit"), "eyecandies": (out, "Biscuit")}
+
+
+def tiny(name, twins):
+    """The preset at 64 x 64 with an untrained small teacher and two epochs."""
+    preset = RunConfig.preset(name)
+    root, category = twins[preset.data.name]
+    teachers = (
+        f"modalities.{modality}.encoder={{name: timm, model: test_resnet, pretrained: false}}"
+        for modality in preset.modalities
+    )
+    return preset.with_overrides(
+        f"data.root={root}", f"data.category={category}", "data.image_size=64", *teachers, "graph.filter.size=2",
+        "student.depths=1", "student.embedding_blocks=1", "training.epochs=2", "training.batch_size=4",
+        "training.device=cpu",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_reads_what_its_name_says(name):
+    from crdkit.resident import build_views
+
+    assert {modality: view.sensors for modality, view in build_views(RunConfig.preset(name)).items()} == SENSORS[name]
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_trains_and_scores(name, twins):
+    run = tiny(name, twins)
+    described = crdkit.describe(run)
+    assert {part.modality for part in described.parts} == set(run.modalities)
+    detector = crdkit.fit(run)
+    dataset = datasets.get(run.data.name)(run.data)
+    records = dataset.records("test")
+    assert {record.label for record in records} == {0, 1}
+    for record in (records[0], records[-1]):
+        result = detector.predict(dataset.read(record).sensors)
+        assert set(result.maps) == set(run.modalities)
+        assert np.isfinite(result.score)
+        assert np.isfinite(result.anomaly_map).all()
+        assert result.anomaly_map.std() > 0
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_presets_differ_only_where_the_published_code_does(name):
+    run = RunConfig.preset(name)
+    assert run.training.epochs == (100 if name == "crd-eyecandies" else 200)
+    assert (run.training.batch_size, run.training.learning_rate, run.training.betas) == (16, 0.005, (0.5, 0.999))
+    assert (run.training.schedule, run.training.gamma, run.training.optimizers) == ("exponential", 0.95, "per_branch")
+    assert (run.training.loss, run.training.seed, run.training.precision) == ("flattened", 42, "fp32")
+    assert (run.aggregation.name, run.scoring.sigma, run.data.image_size) == ("normalised_sum", 4.0, 256)
+    reference = RunConfig.preset("crd-mvtec3d")
+    assert (run.graph, run.student, run.scoring) == (reference.graph, reference.student, reference.scoring)
+    assert {branch.encoder for branch in run.modalities.values()} == {reference.modalities["rgb"].encoder}
+    assert {branch.encoder.model for branch in run.modalities.values()} == {"wide_resnet50_2.tv_in1k"}
+
+
+def test_the_third_modality_of_the_published_presets():
+    normals = {name: RunConfig.preset(name).modalities["normals"].view for name in ("crd-eyecandies", "trd-mvtec3d")}
+    assert not normals["crd-eyecandies"].decode  # an ordinary colour image
+    assert RunConfig.preset("crd-eyecandies").data.test_split == "public"
+    assert (normals["trd-mvtec3d"].mode, normals["trd-mvtec3d"].kernel) == ("trd", 5)
+    for kernel in (3, 7):
+        changed = RunConfig.preset("trd-mvtec3d").with_overrides(f"modalities.normals.kernel={kernel}")
+        assert changed.modalities["normals"].view.kernel == kernel
+
+
+def test_defects_of_the_published_code_come_back_on_request():
+    crd = RunConfig.preset("crd-mvtec3d").with_overrides("modalities.depth.mode=published")
+    assert crd.modalities["depth"].view.mode == "published"
+    trd = RunConfig.preset("trd-mvtec3d").with_overrides("modalities.normals.plane=published")
+    assert trd.modalities["normals"].view.plane == "published"
+
+
+@pytest.mark.parametrize("name", EYECANDIES)
+def test_many_modalities_are_joined_at_little_cost(name):
+    run = RunConfig.preset(name)
+    edges = run.build_graph().edges
+    if len(run.modalities) == 2:
+        assert len(edges) == 2
+    else:
+        assert (run.graph.topology, run.graph.merge) == ("star", "mean")
+        assert len(edges) == 2 * (len(run.modalities) - 1)
+        assert {edge.target for edge in edges} == set(run.modalities)
+
+
+@pytest.mark.skipif(not REPRODUCE.exists(), reason="needs the docs beside the tests")
+def test_the_commands_of_the_docs_are_understood():
+    """Each `crdkit train` line, with what its loop would put in; the rest of the line is a shell's business."""
+    lines = [line.strip() for line in REPRODUCE.read_text().splitlines() if line.strip().startswith("crdkit train ")]
+    words = [line.replace("$category", "Bagel").replace("$kernel", "7").split(" --out ")[0].split() for line in lines]
+    assert {name for _, _, name, *_ in words} == {*PUBLISHED, "quick-eyecandies-rdn"}
+    for _, _, name, *overrides in words:
+        run = RunConfig.preset(name).with_overrides(*overrides)
+        assert run.data.root is not None
+        assert run.data.category in ("Bagel", "Biscuit")
+
+
+def test_three_sensors_in_a_star_cost_at_most_three_quarters_more_than_two():
+    teacher = json.dumps(RunConfig.preset("crd-mvtec3d").modalities["rgb"].encoder.model_dump(mode="json"))
+
+    def students(names, *overrides):
+        views = ", ".join(f"{name}: {{name: {name}, encoder: {teacher}}}" for name in names)
+        run = RunConfig.preset("crd-mvtec3d").with_overrides(f"modalities={{{views}}}", *overrides)
+        return sum(part.parameters for part in crdkit.describe(run).parts if part.part != "teacher")
+
+    two = students(["rgb", "depth"])
+    three = ["rgb", "depth", "normals"]
+    assert students(three, "graph.topology=star", "graph.merge=mean") <= 1.75 * two
+    assert students(three) == pytest.approx(2.23 * two, rel=0.01)  # docs/performance.md
