@@ -13,20 +13,14 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
-import crdkit
 from benchmarks.machine import environment
 from crdkit.config import RunConfig, load_config
-from crdkit.run import read_metrics
+from crdkit.report import label, percent
+from crdkit.results import RunResult, Statistic
+from crdkit.sweep import sweep
 
-COLUMNS = {
-    "I-AUROC": "image_auroc",
-    "P-AUROC": "pixel_auroc",
-    "AU-PRO@30%": "aupro_0.30",
-    "AU-PRO@5%": "aupro_0.05",
-    "AU-PRO@1%": "aupro_0.01",
-}
+COLUMNS = ("image_auroc", "pixel_auroc", "aupro_0.30", "aupro_0.05", "aupro_0.01")
 
 
 def row(cells: list[str]) -> str:
@@ -34,10 +28,11 @@ def row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def numbers(metrics: list[dict[str, Any]]) -> list[str]:
+def numbers(results: Sequence[RunResult]) -> list[str]:
     """Return the means of the table's columns: percent, then seconds of training and of everything."""
-    values = [f"{100 * mean(entry['aggregate'][key] for entry in metrics):.1f}" for key in COLUMNS.values()]
-    return [*values, *(f"{mean(entry['seconds'][phase] for entry in metrics):.0f}" for phase in ("train", "total"))]
+    values = [Statistic.of([result.value(key) for result in results]).mean for key in COLUMNS]
+    seconds = [mean(result.metrics["seconds"][phase] for result in results) for phase in ("train", "total")]
+    return [*map(percent, values), *(f"{value:.0f}" for value in seconds)]
 
 
 def tabulate(
@@ -48,20 +43,21 @@ def tabulate(
     seeds: Sequence[int],
     out: Path,
 ) -> str:
-    """Run whatever is not finished yet below ``out``, and return the Markdown table and a line on where it ran."""
-    lines = [row(["detector", "category", "seed", *COLUMNS, "training s", "total s"])]
+    """Run whatever is not finished yet below ``out``, and return the Markdown table and a line on where it ran.
+
+    Started by torchrun, ranks share the runs, and all but rank 0 return an empty text.
+    """
+    outcome = sweep(base, variants=variants, categories=categories, seeds=seeds, out=out, resume=True)
+    if not outcome.leader:
+        return ""
+    lines = [row(["detector", "category", "seed", *map(label, COLUMNS), "training s", "total s"])]
     lines.append("|---|---|---" + "|--:" * (len(COLUMNS) + 2) + "|")
-    for label, options in variants.items():
-        finished: list[dict[str, Any]] = []
-        for category in categories:
-            for seed in seeds:
-                folder = out / label.replace(" ", "_") / category / f"seed{seed}"
-                if not (folder / "metrics.json").exists():
-                    choice = (f"data.category={category}", f"training.seed={seed}", *options)
-                    crdkit.fit(base.with_overrides(*choice), folder)
-                finished.append(read_metrics(folder))
-                lines.append(row([label, category, str(seed), *numbers(finished[-1:])]))
-        lines.append(row([f"**{label}**", "mean", "", *numbers(finished)]))
+    for variant in variants:
+        finished = outcome.summary(variant).results
+        lines += [row([variant, run.category, str(run.seed), *numbers([run])]) for run in finished]
+        if finished:
+            lines.append(row([f"**{variant}**", "mean", "", *numbers(finished)]))
+    lines += [f"skipped: {skip.job.name}: {skip.reason}" for skip in outcome.skipped]
     where = ", ".join(f"{key} {value}" for key, value in environment().items() if value is not None)
     return "\n".join([*lines, "", where])
 

@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from crdkit.datasets import GOOD, SPLITS, UNLABELLED, Dataset, RawSample, SampleRecord, Split, datasets
+from crdkit.datasets import GOOD, SPLITS, UNLABELLED, Dataset, DatasetConfig, RawSample, SampleRecord, Split, datasets
 from crdkit.decoding import map_in_order
 from crdkit.errors import CrdkitError, DataError
-from crdkit.folders import subfolders
+from crdkit.folders import require_root, subfolders
 from crdkit.images import read_image, resize_mask, resize_nearest
 
 Severity = Literal["error", "warning", "note"]
@@ -82,6 +82,21 @@ def open_datasets(folder: Path, *, layout: str | None = None) -> list[Dataset]:
     raise DataError(f"{folder}: holds no category in a known layout; {why}")
 
 
+def list_categories(config: DatasetConfig) -> list[str]:
+    """Return the folders of ``config.root`` in which its dataset lists at least one split, sorted.
+
+    Raises:
+        DataError: the root is not set or does not exist, or holds no category; the message says why.
+    """
+    root = require_root(config.root)
+    reasons: dict[str, str] = {}
+    found = [name for name in subfolders(root) if _listed(config, root / name, reasons)]
+    if not found:
+        why = reasons.get(config.name, "there is no folder in it")
+        raise DataError(f"{root}: data.root holds no category in the layout {config.name!r}: {why}")
+    return found
+
+
 def check_dataset(dataset: Dataset) -> DatasetCheck:
     """Read every sample of ``dataset`` once, in parallel, and list all that is wrong with it.
 
@@ -125,21 +140,27 @@ def _recognise(path: Path, names: Sequence[str], reasons: dict[str, str]) -> Dat
     """Return the first dataset that can list every split of ``path``, else the first that can list one."""
     partly: Dataset | None = None
     for name in names:
-        cls = datasets.get(name)
         config = datasets.build_config({"name": name, "root": path.parent, "category": path.name})
-        dataset = cls(config.model_copy(update={"on_bad_sample": "skip"}))
-        listed = 0
-        for split in SPLITS:
-            try:
-                dataset.records(split)
-                listed += 1
-            except CrdkitError as error:
-                reasons.setdefault(name, str(error))
+        listed = _listed(config, path, reasons)
         if listed == len(SPLITS):
-            return cls(config)
+            return datasets.get(name)(config)
         if listed and partly is None:
-            partly = cls(config)
+            partly = datasets.get(name)(config)
     return partly
+
+
+def _listed(config: DatasetConfig, path: Path, reasons: dict[str, str]) -> int:
+    """Return how many splits the dataset of ``config`` can list in the category folder ``path``."""
+    update = {"root": path.parent, "category": path.name, "on_bad_sample": "skip"}
+    dataset = datasets.get(config.name)(config.model_copy(update=update))
+    listed = 0
+    for split in SPLITS:
+        try:
+            dataset.records(split)
+            listed += 1
+        except CrdkitError as error:
+            reasons.setdefault(config.name, str(error))
+    return listed
 
 
 def _inspect(dataset: Dataset, record: SampleRecord) -> _Inspection:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 import crdkit
 from crdkit.decoding import BadSampleWarning
@@ -28,6 +29,29 @@ START, RUN, LOOK, DATA = "Start here", "Train and evaluate", "Look around", "Dat
 
 data = typer.Typer(help="Write synthetic data, or look for what is wrong with yours.", no_args_is_help=True)
 app.add_typer(data, name="data", rich_help_panel=DATA)
+
+
+class ListsOfValues(TyperCommand):
+    """A command whose repeatable options take several values each: ``--seeds 0 1 2`` is ``--seeds 0 --seeds 1 ...``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option's name before each of its values; the next option or KEY=VALUE ends the list."""
+        lists = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
+        repeated: list[str] = []
+        current, empty = "", ""
+        for place, argument in enumerate([*args, "--"]):
+            if current and not argument.startswith("-") and "=" not in argument:
+                repeated += [current, argument]
+                empty = ""
+                continue
+            if empty:
+                raise typer.BadParameter(f"{empty} needs at least one value")
+            current = empty = argument if argument in lists else ""
+            if argument == "--":
+                return list(super().parse_args(ctx, [*repeated, *args[place:]]))
+            repeated += [] if current else [argument]
+        return repeated
+
 
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Config keys to change.")]
 
@@ -97,6 +121,35 @@ def evaluate(
     show_metrics(evaluate_run(run, *(overrides or ()), out=out))
     if out is not None:
         show(f"report: {out / 'report.html'}")
+
+
+@app.command(rich_help_panel=RUN, cls=ListsOfValues)
+def sweep(
+    preset: Annotated[str, typer.Argument(metavar="PRESET|FILE.yaml", help="See `crdkit list presets`.")],
+    *,
+    overrides: Overrides = None,
+    categories: Annotated[
+        list[str] | None, typer.Option(metavar="NAME...", help="Category folders; all in data.root if not given.")
+    ] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option(metavar="N...", min=0, help="Seeds of training; 0 if none.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="New folder for the runs and their tables.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on in a folder of this sweep: finished runs are read, not repeated.")
+    ] = False,
+) -> None:
+    """Train and evaluate over categories and seeds; started by torchrun, ranks share the runs."""
+    from crdkit.config import load_config
+    from crdkit.sweep import sweep as run_sweep
+    from crdkit.tables import show, show_sweep
+
+    config = load_config(preset).with_overrides(*(overrides or ()))
+    outcome = run_sweep(config, out=out, categories=categories or None, seeds=seeds or [0], resume=resume)
+    if outcome.leader:
+        show_sweep(outcome)
+        show(f"tables: {out / 'results.md'}, results.csv, results.json")
+        outcome.raise_if_skipped()
 
 
 @app.command(rich_help_panel=LOOK)

@@ -145,9 +145,12 @@ class TrainingConfig(StrictConfig):
 
 
 class ScoringConfig(StrictConfig):
-    """How maps become a score."""
+    """How maps become a score, and what is measured on them beside the exact metrics."""
 
     sigma: float = Field(4.0, ge=0, description="standard deviation of the smoothing, in pixels of the map")
+    sampled_thresholds: bool = Field(
+        False, description="measure AU-PRO with 100 thresholds too (aupro100t_*), as some published numbers are"
+    )
 
 
 class RunConfig(StrictConfig):

@@ -91,35 +91,44 @@ def score(model: CRD, scorer: Scorer, split: ResidentSplit, *, batch_size: int) 
     )
 
 
-def measure(maps: Maps, split: ResidentSplit) -> dict[str, Any]:
+def measure(maps: Maps, split: ResidentSplit, *, sampled_thresholds: bool = False) -> dict[str, Any]:
     """Return the entries ``aggregate``, ``branches`` and ``defect_types`` of metrics.json.
 
     A metric that cannot be computed is None. A defect type is measured against the normal test samples, and a branch
-    on the samples that have its modality.
+    on the samples that have its modality. ``sampled_thresholds`` adds AU-PRO with 100 thresholds, under its own names,
+    to the former two.
     """
     regions = None if split.masks is None else label_regions(split.masks)
-    aggregate = evaluate(maps.anomaly_map, split.masks, labels=split.labels, regions=regions)
+    everything = np.ones(len(split), dtype=bool)
+
+    def metrics_of(values: torch.Tensor, chosen: np.ndarray) -> dict[str, float | None]:
+        return _evaluate(values, split, regions, chosen=chosen, sampled_thresholds=sampled_thresholds)
+
+    aggregate = metrics_of(maps.anomaly_map, everything)
     branches: dict[str, dict[str, float | None]] = {}
     for name, values in maps.branches.items():
-        has = None if maps.present is None else maps.present[name].cpu().numpy()
-        if has is None or has.all():
-            branches[name] = evaluate(values, split.masks, labels=split.labels, regions=regions)
-        else:
-            branches[name] = _evaluate_some(values, split, regions, has) if has.any() else dict.fromkeys(aggregate)
+        has = everything if maps.present is None else maps.present[name].cpu().numpy()
+        branches[name] = metrics_of(values, has) if has.any() else dict.fromkeys(aggregate)
     return {"aggregate": aggregate, "branches": branches, "defect_types": _by_defect_type(maps, split, regions)}
 
 
-def _evaluate_some(
-    values: torch.Tensor, split: ResidentSplit, regions: Regions | None, chosen: np.ndarray
+def _evaluate(
+    values: torch.Tensor,
+    split: ResidentSplit,
+    regions: Regions | None,
+    *,
+    chosen: np.ndarray,
+    sampled_thresholds: bool = False,
 ) -> dict[str, float | None]:
     """Return the metrics of the samples that ``chosen`` (N,) marks."""
-    rows = torch.from_numpy(np.flatnonzero(chosen))
-    return evaluate(
-        values[rows.to(values.device)],
-        None if split.masks is None else split.masks[rows],
-        labels=None if split.labels is None else split.labels[chosen],
-        regions=None if regions is None else regions.of(chosen),
-    )
+    masks, labels = split.masks, split.labels
+    if not chosen.all():
+        rows = torch.from_numpy(np.flatnonzero(chosen))
+        values = values[rows.to(values.device)]
+        masks = None if masks is None else masks[rows]
+        labels = None if labels is None else labels[chosen]
+        regions = None if regions is None else regions.of(chosen)
+    return evaluate(values, masks, labels=labels, regions=regions, sampled_thresholds=sampled_thresholds)
 
 
 def _by_defect_type(maps: Maps, split: ResidentSplit, regions: Regions | None) -> Mapping[str, Any]:
@@ -129,6 +138,6 @@ def _by_defect_type(maps: Maps, split: ResidentSplit, regions: Regions | None) -
     result = {}
     for kind in sorted(set(kinds[split.labels == 1])):
         chosen = (split.labels == 0) | (kinds == kind)
-        values = _evaluate_some(maps.anomaly_map, split, regions, chosen)
+        values = _evaluate(maps.anomaly_map, split, regions, chosen=chosen)
         result[str(kind)] = {key: values[key] for key in DEFECT_METRICS}
     return result

@@ -5,11 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 T = TypeVar("T")
 
 _quiet = False
+_bars: Progress | None = None  # the one display of a terminal, while there is a bar over many others
 
 
 def set_quiet(quiet: bool) -> None:
@@ -41,16 +46,84 @@ def track(items: Iterable[T], *, description: str, total: int, every_s: float = 
         yield from _lines(items, description=description, total=total, every_s=every_s)
 
 
+class Overall:
+    """Progress over long tasks that show their own; see `overall`."""
+
+    def __init__(self, description: str, *, total: int, done: int) -> None:
+        self._description, self._total = description, total
+        self._first = self._done = done
+        self._start = time.monotonic()
+        self._task: TaskID | None = None
+        if _bars is not None:
+            self._task = _bars.add_task(description, total=total, completed=done, left="")
+        elif done:
+            say(f"{description}: {done}/{total} done before")
+
+    def update(self, done: int) -> None:
+        """Show that ``done`` of all tasks are done; the time left is estimated from those done since the start."""
+        if done == self._done:
+            return
+        self._done = done
+        elapsed = time.monotonic() - self._start
+        left = elapsed / max(done - self._first, 1) * (self._total - done)
+        if _bars is not None and self._task is not None:
+            _bars.update(self._task, completed=done, left=f"{left:.0f} s")
+        else:
+            say(
+                f"{self._description}: {done}/{self._total}{f', {left:.0f} s left' if left else f' in {elapsed:.1f} s'}"
+            )
+
+
+@contextmanager
+def overall(description: str, *, total: int, done: int = 0) -> Iterator[Overall]:
+    """Show progress over tasks of which each may call `track`: on a terminal both bars, elsewhere a line per task.
+
+    Args:
+        description: the words before the bar.
+        total: how many tasks there are.
+        done: how many of them were done before.
+    """
+    global _bars
+    if _quiet or not sys.stderr.isatty():
+        yield Overall(description, total=total, done=done)
+        return
+    with _new_bars() as _bars:
+        try:
+            yield Overall(description, total=total, done=done)
+        finally:
+            _bars = None
+
+
 def _bar(items: Iterable[T], *, description: str, total: int) -> Iterator[T]:
+    if _bars is not None:
+        task = _bars.add_task(description, total=total)
+        try:
+            yield from _bars.track(items, task_id=task)
+        finally:
+            _bars.remove_task(task)
+        return
+    with _new_bars() as progress:
+        yield from progress.track(items, total=total, description=description)
+
+
+def _new_bars() -> Progress:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        Task,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
+
+    class Left(TimeRemainingColumn):
+        """The time left as a task states it, else as rich estimates it."""
+
+        def render(self, task: Task) -> Text:
+            return Text(task.fields["left"]) if "left" in task.fields else super().render(task)
 
     columns = (
         TextColumn("{task.description}"),
@@ -58,10 +131,9 @@ def _bar(items: Iterable[T], *, description: str, total: int) -> Iterator[T]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("ETA"),
-        TimeRemainingColumn(),
+        Left(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield from progress.track(items, total=total, description=description)
+    return Progress(*columns, console=Console(stderr=True))
 
 
 def _lines(items: Iterable[T], *, description: str, total: int, every_s: float) -> Iterator[T]:

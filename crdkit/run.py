@@ -107,7 +107,7 @@ def fit(config: RunConfig, out: Path | str | None = None, *, resume: bool = Fals
         if folder is None or test is None:
             return detector
         maps = score(model, scorer, test, batch_size=batch_size)
-        measured = measure(maps, test)
+        measured = measure(maps, test, sampled_thresholds=config.scoring.sampled_thresholds)
     splits = {"train": normals, "validation": validation, "test": test}
     metrics = _metrics(measured, seconds=clock.seconds, splits=splits, detector=detector)
     write_results(folder, config=config, metrics=metrics, maps=maps, split=test, history=history)
@@ -150,7 +150,7 @@ def evaluate_run(folder: Path | str, *overrides: str, out: Path | str | None = N
         split = load_split(dataset, "test", views=detector.views, device=detector.device, incomplete=incomplete)
     with clock("evaluate"):
         maps = score(detector.model, detector.scorer, split, batch_size=config.training.batch_size)
-        measured = measure(maps, split)
+        measured = measure(maps, split, sampled_thresholds=config.scoring.sampled_thresholds)
     metrics = _metrics(measured, seconds=clock.seconds, splits={"test": split}, detector=detector)
     if target is not None:
         write_results(target, config=config, metrics=metrics, maps=maps, split=split, history=[])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -12,7 +13,10 @@ from crdkit.catalogue import Entry
 from crdkit.check import DatasetCheck
 from crdkit.description import FLOP_CONVENTION, Description
 from crdkit.registry import ComponentConfig
-from crdkit.report import MISSING, label, percent
+from crdkit.report import label, percent
+from crdkit.report.grid import MISSING, PLUS_MINUS
+from crdkit.results import MEAN
+from crdkit.sweep import Sweep
 
 COLUMNS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro_0.30", "aupro_0.01")
 
@@ -40,6 +44,25 @@ def show_metrics(metrics: Mapping[str, Any]) -> None:
     measured = {phase: value for phase, value in metrics["seconds"].items() if value is not None}
     seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in measured.items())
     show(f"{metrics['counts']['test']} test samples; {seconds}")
+
+
+def show_sweep(outcome: Sweep) -> None:
+    """Print the table of a sweep, and each run that was skipped with its reason."""
+    grid = outcome.summary().grid()
+    shown = [place for place, column in enumerate(grid.columns) if column.kind == "measured"]
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False
+    )  # with deviations on lines of their own it fits into 80 characters
+    table.add_column(grid.name, min_width=8)
+    for place in shown:
+        table.add_column(grid.columns[place].title, justify="right", no_wrap=True)
+    for name, cells in grid.rows.items():
+        if name == MEAN:
+            table.add_section()
+        table.add_row(name, *(cells[place].text(f"\n{PLUS_MINUS}").replace(" \n", "\n") for place in shown))
+    show(table)
+    for skip in outcome.skipped:
+        show(f"skipped: {skip.job.name}: {skip.reason}")
 
 
 def catalogue_tables(entries: Mapping[str, list[Entry]]) -> list[Table]:

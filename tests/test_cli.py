@@ -40,7 +40,7 @@ def test_version_and_help(capsys):
     assert run(capsys, "--version")[:2] == (0, f"crdkit {__import__('crdkit').__version__}\n")
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    assert all(command in out for command in ("demo", "train", "evaluate", "describe", "list", "data"))
+    assert all(command in out for command in ("demo", "train", "evaluate", "sweep", "describe", "list", "data"))
     assert all(panel in out for panel in ("Start here", "Train and evaluate", "Look around", "Data"))
 
 
@@ -187,6 +187,57 @@ def test_an_internal_error_is_told_apart(capsys, monkeypatch):
     code, _, err = run(capsys, "train", "quick", "--out", "x")
     assert code == 1
     assert "internal error: RuntimeError: boom" in err
+
+
+def test_sweep(capsys, scans, tmp_path):
+    out = tmp_path / "sweep"
+    arguments = ("sweep", "quick", f"data.root={scans}", *TINY, "training.epochs=1", "--out", out)
+    code, printed, err = run(capsys, *arguments, "--categories", "biscuit", "biscit", "--seeds", 0, 1)
+    assert code == 2
+    assert "sweep: 4/4 in" in err
+    assert "skipped biscit seed 1: " in err
+    assert err.splitlines()[-1].startswith(f"error: {out}: 2 of 4 runs were skipped (biscit seed 0, biscit seed 1)")
+    assert "skipped: biscit seed 0: " in printed
+    assert all(len(line) <= 80 for line in printed.splitlines() if line.startswith("biscuit "))
+    assert {entry.name for entry in out.iterdir()} == {
+        ".sweep", "biscuit", "results.md", "results.csv", "results.json",
+    }  # fmt: skip
+    assert "is not empty; give --resume" in fails(capsys, *arguments)
+    code, again, err = run(capsys, *arguments, "--resume", "--seeds", 0, 1)  # all categories: biscuit alone
+    assert code == 0
+    assert err.splitlines() == ["sweep: 2/2 done before"]
+    assert "biscit" not in again
+    assert [line for line in printed.splitlines() if line.startswith("biscuit ")] == [
+        line for line in again.splitlines() if line.startswith("biscuit ")
+    ]
+
+
+def test_careless_sweeps_end_in_one_line(capsys, scans, tmp_path):
+    arguments = ("sweep", "quick", f"data.root={scans}", *TINY, "--out", tmp_path / "sweep")
+    assert "--seeds needs at least one value" in fails(capsys, *arguments, "--seeds")
+    assert "--categories needs at least one value" in fails(capsys, *arguments, "--categories", "--resume")
+    assert "--seeds" in fails(capsys, *arguments, "--seeds", "one")
+    assert "No such option: -1" in fails(capsys, *arguments, "--seeds", "0", "-1")
+    assert "must look like key.path=value" in fails(capsys, *arguments, "bagel")
+    assert "did you mean 'epochs'" in fails(capsys, *arguments, "--seeds", 0, 1, "training.epoch=3")
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_ctrl_c_in_a_sweep(scans, tmp_path):
+    out = tmp_path / "sweep"
+    overrides = [f"data.root={scans}", *TINY, "training.epochs=100000"]
+    command = [sys.executable, "-m", "crdkit", "sweep", "quick", *overrides, "--seeds", "0", "1", "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    log = out / "biscuit/seed0/log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == "interrupted"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")

@@ -44,3 +44,38 @@ def test_quiet_means_quiet(capsys):
     progress.say("nothing")
     assert list(progress.track([1], description="reading", total=1)) == [1]
     assert capsys.readouterr().err == ""
+
+
+def test_long_tasks_are_counted_in_lines_where_there_is_no_terminal(loud, capsys, monkeypatch):
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with progress.overall("sweep", total=4, done=1) as bar:
+        for done in (2, 2, 3, 4):
+            bar.update(done)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["sweep: 1/4 done before", "sweep: 2/4, 20 s left", "sweep: 3/4, 10 s left", "sweep: 4/4 in 30.0 s"]
+
+
+def test_a_bar_over_other_bars_on_a_terminal(loud, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress.overall("sweep", total=2) as bar:
+        for done in (1, 2):
+            assert list(progress.track([1, 2, 3], description="reading", total=3)) == [1, 2, 3]
+            bar.update(done)
+        progress.say("between the bars")
+    assert progress._bars is None
+    written = terminal.getvalue()
+    assert all(text in written for text in ("sweep", "reading", "2/2", "between the bars", "ETA"))
+    assert sys.stderr is terminal
+
+
+def test_quiet_sweeps_say_nothing(capsys):
+    progress.set_quiet(True)
+    with progress.overall("sweep", total=1) as bar:
+        bar.update(1)
+    assert capsys.readouterr().err == ""

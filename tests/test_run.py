@@ -165,6 +165,20 @@ def test_bf16_trains_close_to_fp32(tiny, tmp_path):
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
 
 
+def test_aupro_with_100_thresholds_is_measured_on_demand(tiny, finished, tmp_path):
+    metrics = evaluate_run(finished)
+    assert not any(key.startswith("aupro100t") for key in metrics["aggregate"])
+    fit(tiny.with_overrides("scoring.sampled_thresholds=true"), tmp_path / "run")
+    sampled = read_metrics(tmp_path / "run")
+    for values, exact in ((sampled["aggregate"], metrics["aggregate"]), (sampled["branches"]["rgb"], None)):
+        extra = {key: value for key, value in values.items() if key.startswith("aupro100t")}
+        assert set(extra) == {f"aupro100t_{limit}" for limit in ("0.30", "0.10", "0.05", "0.01")}
+        assert all(0 <= value <= 1 for value in extra.values())
+        if exact is not None:
+            assert {key: value for key, value in values.items() if key not in extra} == exact
+    assert "AU-PRO@30% (100 thresholds)" in (tmp_path / "run/report.html").read_text()
+
+
 def test_regions_are_labelled_once_per_evaluation(tiny, monkeypatch):
     split = load_split(build_dataset(tiny), "test", views=build_views(tiny), device=torch.device("cpu"))
     maps = Maps(

@@ -13,10 +13,10 @@ import numpy as np
 
 from crdkit.errors import CrdkitError
 from crdkit.files import write_bytes
+from crdkit.report.grid import MISSING
 
 __all__ = ["ReportData", "write_report"]
 
-MISSING = "\N{EN DASH}"
 HEADLINE = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro_0.30")
 METRICS = {
     "image_auroc": ("Image", "I-AUROC"),
@@ -103,7 +103,8 @@ def write_report(data: ReportData, path: Path, *, figures: Path | None = None, g
     from crdkit.report.figures import charts, to_png, to_svg
 
     drawn = charts(data)
-    page = _render(
+    page = render(
+        "template.html.j2",
         data=data,
         charts=[{"title": c.title, "svg": to_svg(c, inline=True)} for c in drawn],
         gallery=gallery.build(data, size=gallery_size),
@@ -121,12 +122,15 @@ def write_report(data: ReportData, path: Path, *, figures: Path | None = None, g
         write_bytes(figures / name, content)
 
 
-def _render(**context: Any) -> str:
-    from jinja2 import Environment, StrictUndefined
+def render(template: str, **context: Any) -> str:
+    """Fill a template of this package; markup in texts is escaped, and a name that is missing is an error."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    source = resources.files(__name__).joinpath("template.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(source).render(**context)
+    loader = FunctionLoader(lambda name: resources.files(__name__).joinpath(name).read_text(encoding="utf-8"))
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
+    )
+    return environment.get_template(template).render(**context)
 
 
 def _tables(data: ReportData) -> dict[str, Any]:

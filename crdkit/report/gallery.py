@@ -159,7 +159,7 @@ def _sample(data: ReportData, index: int, *, scales: Sequence[Scale], side: int,
     tiles = [
         {
             "name": kind,
-            "src": _encode(image, quality=quality, sharp=place >= inputs),
+            "src": encode(image, quality=quality, sharp=place >= inputs),
             "alt": f"{alt} of {name}",
             "size": image.shape,
         }
@@ -264,7 +264,7 @@ def _resize(image: np.ndarray, side: int = 1, *, exact: Sequence[int] | None = N
     return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _encode(image: np.ndarray, *, quality: int, sharp: bool) -> str:
+def encode(image: np.ndarray, *, quality: int, sharp: bool) -> str:
     """The image as a JPEG data URL; ``sharp`` keeps the full resolution of colour."""
     from PIL import Image
 

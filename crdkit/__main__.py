@@ -1,0 +1,6 @@
+"""``python -m crdkit``, as torchrun starts it."""
+
+from crdkit.cli import entry_point
+
+if __name__ == "__main__":
+    entry_point()

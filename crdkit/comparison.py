@@ -1,0 +1,258 @@
+"""Measured beside published values: a preset over categories and seeds, and ablations of its parts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from crdkit.config import RunConfig
+from crdkit.errors import UnknownNameError
+from crdkit.published import AVERAGE, lookup
+from crdkit.report import label
+from crdkit.report.grid import Cell, Column, Grid
+from crdkit.report.study import Study, write_study
+from crdkit.results import MEAN, Statistic, Summary, note, percent_cell
+from crdkit.sweep import Sweep, sweep
+
+Published = Callable[[str, str, str], Mapping[str, float]]
+"""``published(dataset, method, metric)``: percent by category and `MEAN`, empty where nothing is published.
+
+``metric`` is a key of metrics.json: ``aupro_0.30`` is exact, ``aupro100t_0.30`` was made with 100 thresholds.
+"""
+
+GROUPS: Mapping[str, Sequence[str]] = {
+    "Images": ("image_auroc", "image_ap"),
+    "Pixels": ("pixel_auroc", "pixel_ap"),
+    "Regions, exact": ("aupro_0.30", "aupro_0.01"),
+    "Regions, 100 thresholds": ("aupro100t_0.30", "aupro100t_0.01"),
+}
+PAPER = ("image_auroc", "pixel_auroc", "aupro_0.30", "image_ap", "pixel_ap")
+"""Columns of the paper's ablations."""
+ABLATED = (*PAPER, "aupro100t_0.30")
+EXACT_OR_NOT = (
+    "AU-PRO is exact, as in the official code of MVTec 3D-AD, but where a column says 100 thresholds, as some "
+    "published code samples it: never compare one with the other. A mean is compared with a published one over the "
+    "same categories only."
+)
+SAMPLED = "scoring.sampled_thresholds=true"
+
+
+def published_values(dataset: str, method: str, metric: str) -> dict[str, float]:
+    """Look values up in `crdkit.published`.
+
+    Args:
+        dataset: as in ``data.name``.
+        method: ``METHOD[, VARIANT][ (Table N)]``, the variant and the table as `crdkit.published` names them.
+        metric: a key of metrics.json.
+
+    Examples:
+        >>> published_values("mvtec3d", "CRD", "image_auroc")["cable_gland"]
+        96.1
+        >>> published_values("mvtec3d", "CRD, CF (Table 4)", "image_auroc")
+        {'mean': 94.2}
+        >>> published_values("mvtec3d", "TRD, RGB+normals", "aupro_0.30")  # published with 100 thresholds only
+        {}
+    """
+    found = re.fullmatch(r"(?P<method>.*?)(?:, (?P<variant>.*?))?(?: \(Table (?P<name>\w+)\))?", method)
+    wanted = found.groupdict() if found else {"method": method}
+    try:
+        values = lookup(dataset=dataset, metric=metric, **{**wanted, "variant": wanted.get("variant") or ""})
+    except UnknownNameError:  # of a dataset, method or metric of which nothing is published
+        return {}
+    return {MEAN if value.category == AVERAGE else value.category: value.percent for value in values}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One row of a comparison, by metric."""
+
+    measured: Mapping[str, Statistic]
+    published: Mapping[str, float | None]
+    """Percent."""
+    comparable: bool = True
+    """Whether both are over the same categories."""
+
+
+def compare(lines: Mapping[str, Line], keys: Sequence[str], *, title: str, name: str) -> Grid:
+    """Return a table of ``keys``; where a row has a published value for one, that and the difference stand beside it.
+
+    Examples:
+        >>> line = Line(measured={"image_auroc": Statistic.of([0.96])}, published={"image_auroc": 96.2})
+        >>> print(compare({"bagel": line}, ["image_auroc"], title="", name="category").markdown(), end="")
+        | category | I-AUROC | published | difference |
+        |---|--:|--:|--:|
+        | bagel | 96.0 | 96.2 | -0.2 |
+    """
+    columns: list[Column] = []
+    rows: dict[str, list[Cell]] = {row: [] for row in lines}
+    for key in keys:
+        known = any(line.published.get(key) is not None for line in lines.values())
+        columns.append(Column(label(key), "measured"))
+        if known:
+            columns += [Column(kind, kind, of=label(key)) for kind in ("published", "difference")]
+        for row, line in lines.items():
+            cell, value = percent_cell(line.measured[key]), line.published.get(key)
+            rows[row].append(cell)
+            if known:
+                ours = cell.value if line.comparable else None
+                difference = None if ours is None or value is None else ours - value
+                rows[row] += [Cell(value), Cell(difference, signed=True)]
+    return Grid(title=title, name=name, columns=columns, rows=rows)
+
+
+def category_lines(
+    summary: Summary, keys: Sequence[str], *, published: Published, dataset: str, method: str
+) -> dict[str, Line]:
+    """Return one line per category and one for their mean.
+
+    A published mean is over all categories; it is compared with a mean over those, and with no other.
+    """
+    known = {key: published(dataset, method, key) for key in keys}
+    theirs = {name for values in known.values() for name in values} - {MEAN}
+    return {
+        name: Line(
+            measured={key: summary.of(name, key) for key in keys},
+            published={key: values.get(name) for key, values in known.items()},
+            comparable=name != MEAN or theirs == set(summary.categories),
+        )
+        for name in [*summary.categories, MEAN]
+    }
+
+
+def reproduce(
+    base: RunConfig,
+    *,
+    method: str,
+    out: Path,
+    categories: Sequence[str] | None,
+    seeds: Sequence[int],
+    published: Published = published_values,
+    title: str,
+) -> Sweep:
+    """Sweep ``base`` over categories and seeds in ``out``, and write comparison.{md,csv,tex,html} and figures there.
+
+    The same call again goes on where an earlier one stopped. Under torchrun ranks share the runs.
+
+    Args:
+        base: the configuration; AU-PRO with 100 thresholds is measured as well.
+        method: whose published values stand beside the measured ones.
+        out: new folder, or that of an earlier call.
+        categories: None for all that lie in ``data.root``.
+        seeds: of training.
+        published: looks published values up; those of `crdkit.published` if not given.
+        title: of the page.
+
+    Raises:
+        CrdkitError: see `crdkit.sweep.sweep`.
+    """
+    outcome = sweep(base.with_overrides(SAMPLED), out=out, categories=categories, seeds=seeds, resume=True)
+    if not outcome.leader:
+        return outcome
+    summary = outcome.summary()
+    keys = [key for group in GROUPS.values() for key in group]
+    lines = category_lines(summary, keys, published=published, dataset=base.data.name, method=method)
+    grids = [compare(lines, group, title=name, name="category") for name, group in GROUPS.items()]
+    details = [summary.grid(title="Runs and seconds")]
+    subtitle = f"{' + '.join(base.modalities)} on {base.data.name}, {_beside(method, grids)}"
+    _write(outcome, title=title, subtitle=subtitle, grids=grids, details=details, variant="")
+    return outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationRow:
+    """One row of an ablation table: the fused map of a variant, or the map of one of its branches."""
+
+    variant: str
+    branch: str | None = None
+    published: str = ""
+    """The method under which the row's value is published."""
+
+
+def ablate(
+    base: RunConfig,
+    *,
+    variants: Mapping[str, Sequence[str]],
+    tables: Mapping[str, Mapping[str, AblationRow]],
+    method: str,
+    out: Path,
+    categories: Sequence[str] | None,
+    seeds: Sequence[int],
+    published: Published = published_values,
+    title: str,
+) -> Sweep:
+    """Sweep every variant in ``out/<variant>``, and write their tables and one page, as `reproduce` does.
+
+    Args:
+        base: the configuration that the variants change.
+        variants: overrides by name; each is run once, however many rows show it. The last gives the pictures.
+        tables: rows by name, by the table's title.
+        method: whose values per category are published: its categories are those of a published mean.
+        out: new folder, or that of an earlier call.
+        categories: None for all that lie in ``data.root``.
+        seeds: of training.
+        published: looks published values up; those of `crdkit.published` if not given.
+        title: of the page.
+
+    Raises:
+        CrdkitError: see `crdkit.sweep.sweep`.
+    """
+    outcome = sweep(
+        base.with_overrides(SAMPLED), variants=variants, out=out, categories=categories, seeds=seeds, resume=True
+    )
+    if not outcome.leader:
+        return outcome
+    dataset = base.data.name
+    theirs = set(published(dataset, method, PAPER[0])) - {MEAN}
+
+    def line(row: AblationRow) -> Line:
+        summary = outcome.summary(row.variant)
+        return Line(
+            measured={key: summary.of(MEAN, key, branch=row.branch) for key in ABLATED},
+            published={key: published(dataset, row.published, key).get(MEAN) for key in ABLATED},
+            comparable=theirs == set(summary.categories),
+        )
+
+    grids = [
+        compare({name: line(row) for name, row in rows.items()}, ABLATED, title=table, name="variant")
+        for table, rows in tables.items()
+    ]
+    details = [_by_category(outcome, list(variants), key) for key in ABLATED]
+    subtitle = f"Means over the categories of {dataset}, {_beside(method, grids)}"
+    _write(outcome, title=title, subtitle=subtitle, grids=grids, details=details, variant=list(variants)[-1])
+    return outcome
+
+
+def _beside(method: str, grids: Sequence[Grid]) -> str:
+    known = any(column.kind == "published" for grid in grids for column in grid.columns)
+    return f"beside the published values of {method}" if known else f"without published values of {method}"
+
+
+def _by_category(outcome: Sweep, variants: Sequence[str], key: str) -> Grid:
+    """Return one metric of every variant: a row each, a column per category."""
+    names = [*dict.fromkeys(result.category for result in outcome.results), MEAN]
+    rows = {}
+    for variant in variants:
+        summary = outcome.summary(variant)
+        rows[variant] = [percent_cell(summary.of(name, key)) for name in names]
+    columns = [Column(name, "measured") for name in names]
+    return Grid(title=f"{label(key)} per category", name="variant", columns=columns, rows=rows)
+
+
+def _write(
+    outcome: Sweep, *, title: str, subtitle: str, grids: Sequence[Grid], details: Sequence[Grid], variant: str
+) -> None:
+    chosen: dict[str, Path] = {}
+    for result in outcome.summary(variant).results:
+        chosen.setdefault(result.category, result.folder / "figures" / "gallery.png")
+    study = Study(
+        title=title,
+        subtitle=subtitle,
+        grids=grids,
+        details=details,
+        notes=[f"skipped: {skip.job.name}: {skip.reason}" for skip in outcome.skipped],
+        remarks=[note(Summary(results=outcome.results)).strip(), EXACT_OR_NOT],
+        pictures=chosen,
+    )
+    write_study(study, outcome.out)

@@ -1,0 +1,112 @@
+"""Processes that share one list of work: a meeting at the start, then claims that end with the process that holds them.
+
+A claim is a lock of the operating system on a file, because such a lock goes away with its process, however that ends.
+A key in a store of ``torch.distributed`` would stay, and a collective operation would wait for the dead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from crdkit.errors import CrdkitError
+
+MEETING_S = 300.0
+"""How long the ranks wait for each other at the start, and only there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """The place of this process among those that were started together."""
+
+    rank: int = 0
+    count: int = 1
+    local: int = 0
+    """Place on this machine, which picks the GPU."""
+
+    @property
+    def leader(self) -> bool:
+        """Whether this process is rank 0, which stays to the end and writes the results."""
+        return self.rank == 0
+
+    @classmethod
+    def from_environment(cls) -> Ranks:
+        """Read what torchrun, or a launcher that sets the same variables, says; alone without it.
+
+        Raises:
+            CrdkitError: a variable is no number.
+        """
+        if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ):
+            return cls()
+        try:
+            rank, count, local = (int(os.environ.get(key, "0")) for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+        except ValueError as error:
+            raise CrdkitError(
+                f"RANK, WORLD_SIZE and LOCAL_RANK must be numbers, as torchrun sets them: {error}"
+            ) from error
+        return cls(rank=rank, count=count, local=local)
+
+    def agree(self, decide: Callable[[], None]) -> None:
+        """Let rank 0 run ``decide`` before any rank goes on; what it refuses, all refuse.
+
+        This is the only moment at which ranks wait for each other.
+
+        Raises:
+            CrdkitError: what ``decide`` raised, or a rank did not come.
+        """
+        if self.count == 1:
+            decide()
+            return
+        import torch.distributed as dist
+
+        try:
+            dist.init_process_group("gloo", timeout=timedelta(seconds=MEETING_S))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise CrdkitError(f"rank {self.rank} of {self.count} did not meet the others: {reason}") from error
+        refusal: list[str | None] = [None]
+        try:
+            if self.leader:
+                try:
+                    decide()
+                except CrdkitError as error:
+                    refusal = [str(error)]
+            dist.broadcast_object_list(refusal, src=0)
+        finally:
+            dist.destroy_process_group()
+        if refusal[0] is not None:
+            raise CrdkitError(refusal[0])
+
+    def use_local_device(self) -> None:
+        """Make the GPU of this rank what ``training.device=auto`` and ``cuda`` mean in this process."""
+        import torch
+
+        if self.count > 1 and torch.cuda.is_available():
+            torch.cuda.set_device(self.local % torch.cuda.device_count())
+
+
+@contextmanager
+def claim(lock_file: Path) -> Iterator[bool]:
+    """Hold ``lock_file`` for the block, or give False at once where another process holds it.
+
+    Raises:
+        CrdkitError: the file system has no locks.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    except NotImplementedError as error:
+        raise CrdkitError(f"{lock_file}: the file system has no locks; choose a folder on another one") from error
+    try:
+        yield True
+    finally:
+        lock.release()

@@ -1,0 +1,171 @@
+"""Sweeps: what is run, read, skipped and resumed, and the tables over seeds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+from made_up_runs import make_up, metrics_of
+
+from crdkit import sweep as sweep_module
+from crdkit.check import list_categories
+from crdkit.errors import ConfigError, CrdkitError, DataError
+from crdkit.sweep import sweep
+
+CATEGORIES, SEEDS = ("biscuit", "gear"), (0, 1)
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """Replace training by made-up metrics, and list the run directories that were written."""
+    folders = []
+
+    def fit(config, folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        folders.append(folder)
+        make_up(config, folder)
+
+    monkeypatch.setattr(sweep_module, "fit", fit)
+    return folders
+
+
+def state(folder):
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("seed*/*") if path.is_file()}
+
+
+def test_one_run_per_category_and_seed(made_up, tiny, tmp_path):
+    out = tmp_path / "out"
+    outcome = sweep(tiny, out=out, categories=CATEGORIES, seeds=SEEDS)
+    folders = [out / category / f"seed{seed}" for category in CATEGORIES for seed in SEEDS]
+    assert made_up == folders
+    assert [run.folder for run in outcome.results] == folders
+    assert (outcome.skipped, outcome.leader) == ([], True)
+    for job in outcome.jobs:
+        expected = tiny.with_overrides(f"data.category={job.category}", f"training.seed={job.seed}")
+        assert job.config == expected
+    outcome.raise_if_skipped()
+
+
+def test_tables_hold_the_numbers_of_the_runs(made_up, tiny, tmp_path):
+    out = tmp_path
+    sweep(tiny, out=out, categories=CATEGORIES, seeds=SEEDS)
+    runs = {c: [metrics_of(out / c / f"seed{seed}") for seed in SEEDS] for c in CATEGORIES}
+    values = {c: [run["aggregate"]["image_auroc"] for run in runs[c]] for c in CATEGORIES}
+    seconds = {c: mean(run["seconds"]["total"] for run in runs[c]) for c in CATEGORIES}
+    by_seed = [mean(values[c][place] for c in CATEGORIES) for place in range(len(SEEDS))]
+    expected = {c: (mean(values[c]), stdev(values[c])) for c in CATEGORIES}
+    expected["mean"] = (mean(by_seed), stdev(by_seed))
+
+    content = json.loads((out / "results.json").read_text())
+    with (out / "results.csv").open() as file:
+        rows = {row["category"]: row for row in csv.DictReader(file)}
+    lines = (out / "results.md").read_text().splitlines()
+    assert lines[0] == ("| category | runs | I-AUROC | P-AUROC | I-AP | P-AP | AU-PRO@30% | AU-PRO@1% | seconds |")
+    assert list(rows) == [*CATEGORIES, "mean"]
+    for place, (name, (average, deviation)) in enumerate(expected.items()):
+        entry = content["mean"] if name == "mean" else content["categories"][name]
+        assert entry["image_auroc"] == pytest.approx({"mean": average, "std": deviation})
+        assert float(rows[name]["I-AUROC"]) == pytest.approx(100 * average, rel=1e-5)
+        assert float(rows[name]["I-AUROC std"]) == pytest.approx(100 * deviation, rel=1e-5)
+        cells = [cell.strip() for cell in lines[2 + place].strip("|").split("|")]
+        assert cells[:3] == [name, "4" if name == "mean" else "2", f"{100 * average:.1f} ± {100 * deviation:.1f}"]
+    assert content["mean"]["seconds"]["mean"] == pytest.approx(mean(seconds.values()))
+    assert content["categories"]["gear"]["runs"]["1"]["image_auroc"] == values["gear"][1]
+    assert content["seeds"] == list(SEEDS)
+
+
+def test_finished_runs_are_read_not_repeated(made_up, tiny, tmp_path):
+    sweep(tiny, out=tmp_path, categories=CATEGORIES, seeds=SEEDS)
+    (tmp_path / "gear/seed1/metrics.json").unlink()  # as if it had been killed
+    before = state(tmp_path)
+    tables = (tmp_path / "results.csv").read_bytes()
+    made_up.clear()
+    sweep(tiny, out=tmp_path, categories=CATEGORIES, seeds=SEEDS, resume=True)
+    assert made_up == [tmp_path / "gear/seed1"]
+    after = state(tmp_path)
+    assert all(after[path] == before[path] for path in before if "gear/seed1" not in path.as_posix())
+    assert (tmp_path / "results.csv").read_bytes() == tables
+    made_up.clear()
+    assert len(sweep(tiny, out=tmp_path, categories=["gear"], seeds=(1, 2), resume=True).results) == 2
+    assert made_up == [tmp_path / "gear/seed2"]
+
+
+def test_another_configuration_or_folder_is_refused(made_up, tiny, tmp_path):
+    out = tmp_path / "out"
+    sweep(tiny, out=out, categories=["gear"])
+    with pytest.raises(CrdkitError, match=r"out: is not empty; give --resume"):
+        sweep(tiny, out=out, categories=["gear"])
+    with pytest.raises(ConfigError, match=r"seed0: the finished run has training\.epochs=2, this sweep training\.epo"):
+        sweep(tiny.with_overrides("training.epochs=3"), out=out, categories=["gear"], resume=True)
+    other = tiny.with_overrides("graph.filter=null")
+    with pytest.raises(ConfigError, match=r"has graph\.filter"):
+        sweep(other, out=out, categories=["gear"], resume=True)
+    assert len(made_up) == 1
+    for name in ("a/b", "..", ".hidden"):
+        with pytest.raises(ConfigError, match="must be the name of a folder"):
+            sweep(tiny, out=tmp_path / "new", categories=[name])
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CrdkitError, match="file: cannot be written"):
+        sweep(tiny, out=tmp_path / "file", categories=["gear"])
+
+
+def test_runs_with_bad_data_are_skipped_and_tried_again(made_up, tiny, tmp_path, monkeypatch):
+    outcome = sweep(tiny, out=tmp_path, categories=["bad", "gear"])
+    assert [(skip.job.name, skip.reason) for skip in outcome.skipped] == [
+        ("bad seed 0", f"{tiny.data.root}/bad/train/good/xyz/001.tiff: is truncated")
+    ]
+    assert outcome.summary().categories == ["gear"]
+    assert "skipped: bad seed 0: " in (tmp_path / "results.md").read_text()
+    assert json.loads((tmp_path / "results.json").read_text())["skipped"][0]["category"] == "bad"
+    with pytest.raises(CrdkitError, match=r"1 of 2 runs were skipped \(bad seed 0\)"):
+        outcome.raise_if_skipped()
+    made_up.clear()
+    mended = []
+    monkeypatch.setattr(sweep_module, "fit", lambda config, folder: mended.append(folder))
+    sweep(tiny, out=tmp_path, categories=["bad", "gear"], resume=True)
+    assert mended == [tmp_path / "bad/seed0"]
+
+
+def test_an_interruption_leaves_finished_runs(made_up, tiny, tmp_path, monkeypatch):
+    def interrupted(config, folder):
+        if folder.parent.name == "gear":
+            raise KeyboardInterrupt
+        make_up(config, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep_module, "fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(tiny, out=tmp_path, categories=CATEGORIES)
+    sweep(tiny, out=tmp_path, categories=CATEGORIES, resume=True)
+    assert made_up == [tmp_path / "gear/seed0"]
+
+
+def test_variants_are_sweeps_of_their_own(made_up, tiny, tmp_path):
+    variants = {"rgb + depth": [], "rgb": ["modalities.depth=null"]}
+    outcome = sweep(tiny, out=tmp_path, categories=["gear"], variants=variants)
+    assert made_up == [tmp_path / "rgb_+_depth/gear/seed0", tmp_path / "rgb/gear/seed0"]
+    assert list(outcome.results[1].metrics["branches"]) == ["rgb"]
+    assert all((tmp_path / name / "results.md").is_file() for name in ("rgb_+_depth", "rgb"))
+    with pytest.raises(CrdkitError, match="has no branch 'depth', but rgb"):
+        outcome.results[1].value("image_auroc", branch="depth")
+    with pytest.raises(ConfigError, match="must be the name of a folder"):
+        sweep(tiny, out=tmp_path / "new", categories=["gear"], variants={"a/b": []})
+
+
+def test_categories_are_those_that_the_dataset_lists(tiny, scans, tmp_path):
+    assert list_categories(tiny.data) == ["biscuit"]
+    root = Path(shutil.copytree(scans, tmp_path / "data"))
+    (root / "notes").mkdir()
+    shutil.rmtree(root / "biscuit/validation")  # damaged, but the user's: the sweep will say so
+    config = tiny.with_overrides(f"data.root={root}")
+    assert list_categories(config.data) == ["biscuit"]
+    with pytest.raises(DataError, match="holds no category in the layout 'mvtec3d'"):
+        sweep(tiny.with_overrides(f"data.root={root / 'notes'}"), out=tmp_path / "out")
+    with pytest.raises(DataError, match="does not exist"):
+        sweep(tiny.with_overrides("data.root=nowhere"), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
