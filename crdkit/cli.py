@@ -183,18 +183,24 @@ def list_names(
         typer.Argument(help="encoders, modalities, filters, amplifiers, aggregations, datasets or presets."),
     ] = None,
     config: Annotated[
-        str | None, typer.Option(metavar="PRESET|FILE.yaml", help="Import its plug-ins first, to list their parts too.")
+        str | None,
+        typer.Option(
+            metavar="PRESET|FILE.yaml",
+            help="List the parts of its plug-ins too, and without KIND also what it is made of, as `describe` does.",
+        ),
     ] = None,
 ) -> None:
     """List what can be named in a configuration, with the options of each."""
     from crdkit.catalogue import catalogue
     from crdkit.config import load_config
-    from crdkit.tables import catalogue_tables, show
+    from crdkit.description import describe
+    from crdkit.tables import catalogue_tables, show, show_description
 
-    if config is not None:
-        load_config(config)
+    chosen = None if config is None else load_config(config)  # imports its plug-ins
     for table in catalogue_tables(catalogue(kind)):
         show(table)
+    if chosen is not None and kind is None:
+        show_description(describe(chosen))
 
 
 @data.command("make")

@@ -158,3 +158,13 @@ def test_the_command_line(finished, tmp_path, capsys, monkeypatch):
 def test_what_cannot_be_built_is_refused():
     with pytest.raises(ConfigError, match=r"student\.depths"):
         crdkit.describe(config(1, "student.depths=[1]"))
+
+
+def test_list_shows_what_a_configuration_is_made_of(capsys):
+    assert main(["list", "--config", "quick"]) == 0
+    printed = capsys.readouterr().out
+    assert "aggregations" in printed
+    assert "depth -> rgb" in printed
+    assert "GFLOP" in printed
+    assert main(["list", "filters", "--config", "quick"]) == 0
+    assert "GFLOP" not in capsys.readouterr().out
