@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crdkit.check import list_categories
+from crdkit.checkpoint import require_same_config
 from crdkit.config import RunConfig
 from crdkit.errors import ConfigError, CrdkitError
 from crdkit.files import write_text
@@ -129,10 +130,11 @@ def sweep(
         categories: None for all that lie in ``data.root``.
         seeds: of training.
         variants: overrides by label; each is a sweep of its own in ``out/<label>``.
-        resume: go on in a folder that a sweep has written: what is finished is read, the rest is done.
+        resume: go on in a folder that a sweep has written: what is finished is read, what was interrupted goes on from
+            its newest checkpoint, the rest is done.
 
     Raises:
-        ConfigError: a name or an override is refused, or a finished run in ``out`` has another configuration.
+        ConfigError: a name or an override is refused, or a run in ``out`` has another configuration.
         DataError: ``categories`` is None and ``data.root`` holds none.
         CrdkitError: ``out`` is not empty and ``resume`` is false, or cannot be written.
     """
@@ -190,43 +192,12 @@ def _open(out: Path, jobs: Sequence[Job], *, resume: bool) -> None:
                 f"{out}: is not empty; give --resume to go on with the sweep in it, or choose a new folder"
             )
         for job in jobs:
-            if job.finished:
-                _refuse_another(job)
+            require_same_config(job.folder, job.config)
         (out / STATE).mkdir(parents=True, exist_ok=True)
         for record in (out / STATE).glob("*.skipped"):
             record.unlink()  # tried anew
     except OSError as error:
         raise CrdkitError(f"{out}: cannot be written: {error.strerror or error}") from error
-
-
-def _refuse_another(job: Job) -> None:
-    """Compare the configuration of a finished run with the job's.
-
-    Raises:
-        ConfigError: with the first key that differs.
-    """
-    theirs, ours = (_flat(config) for config in (RunConfig.from_yaml(job.folder / "config.yaml"), job.config))
-    for key in [*ours, *theirs]:
-        if theirs.get(key) != ours.get(key):
-            raise ConfigError(
-                f"{job.folder}: the finished run has {key}={theirs.get(key)}, this sweep {key}={ours.get(key)}; "
-                "resume with the same configuration, or choose a new folder"
-            )
-
-
-def _flat(config: RunConfig) -> dict[str, Any]:
-    """Return the values of ``config`` by dotted path."""
-    flat: dict[str, Any] = {}
-
-    def walk(node: Any, path: str) -> None:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                walk(value, f"{path}.{key}" if path else str(key))
-        else:
-            flat[path] = node
-
-    walk(config.model_dump(mode="json"), "")
-    return flat
 
 
 @dataclass(kw_only=True)
@@ -274,7 +245,7 @@ class _Work:
     def _run(self, job: Job) -> None:
         say(f"{job.name}:")
         try:
-            fit(job.config, job.folder)
+            fit(job.config, job.folder, resume=True)
         except CrdkitError as error:
             self.skipped[job.folder] = str(error)
             write_text(self._state(job, "skipped"), str(error))

@@ -15,9 +15,10 @@ KEYS = [f"{level}_{metric}" for level in ("image", "pixel") for metric in ("auro
 KEYS += [f"{name}_{limit:.2f}" for name in ("aupro", "aupro100t") for limit in LIMITS]
 
 
-def make_up(config, folder):
+def make_up(config, folder, *, resume):
     """Write what a sweep reads of a run; every number follows from the configuration. A category "bad" fails."""
-    folder.mkdir(parents=True)
+    assert resume
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(config.to_yaml())
     if config.data.category == "bad":
         raise DataError(f"{config.data.root}/bad/train/good/xyz/001.tiff: is truncated")

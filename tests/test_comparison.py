@@ -147,7 +147,7 @@ def test_examples(name, tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [name, *arguments, "training.epochs=7"])
     with pytest.raises(SystemExit, match="2"):
         runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
-    assert "training.epochs=2, this sweep training.epochs=7" in capsys.readouterr().err
+    assert "training.epochs is 2 there, but 7 now" in capsys.readouterr().err
 
 
 def test_published_values_of_the_studies_exist(monkeypatch):

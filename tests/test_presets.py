@@ -27,6 +27,7 @@ SENSORS = {  # what each modality of a preset reads
     },
     "quick-eyecandies-rdn": {"rgb": ("rgb",), "depth": ("depth",), "normals": ("normals",)},
     "quick-eyecandies-stack": {"lights": LIGHTS, "depth": ("depth",), "normals": ("normals",)},
+    "quick-normals": {"rgb": ("rgb",), "depth": ("xyz",), "normals": ("xyz",)},
     "trd-mvtec3d": {"rgb": ("rgb",), "normals": ("xyz",)},
 }  # fmt: skip
 

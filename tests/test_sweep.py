@@ -24,10 +24,10 @@ def made_up(monkeypatch):
     """Replace training by made-up metrics, and list the run directories that were written."""
     folders = []
 
-    def fit(config, folder):
+    def fit(config, folder, *, resume):
         shutil.rmtree(folder, ignore_errors=True)
         folders.append(folder)
-        make_up(config, folder)
+        make_up(config, folder, resume=resume)
 
     monkeypatch.setattr(sweep_module, "fit", fit)
     return folders
@@ -99,10 +99,12 @@ def test_another_configuration_or_folder_is_refused(made_up, tiny, tmp_path):
     sweep(tiny, out=out, categories=["gear"])
     with pytest.raises(CrdkitError, match=r"out: is not empty; give --resume"):
         sweep(tiny, out=out, categories=["gear"])
-    with pytest.raises(ConfigError, match=r"seed0: the finished run has training\.epochs=2, this sweep training\.epo"):
+    with pytest.raises(
+        ConfigError, match=r"seed0: holds a run with another .*: training\.epochs is 2 there"
+    ):
         sweep(tiny.with_overrides("training.epochs=3"), out=out, categories=["gear"], resume=True)
     other = tiny.with_overrides("graph.filter=null")
-    with pytest.raises(ConfigError, match=r"has graph\.filter"):
+    with pytest.raises(ConfigError, match=r"configuration: graph\.filter"):
         sweep(other, out=out, categories=["gear"], resume=True)
     assert len(made_up) == 1
     for name in ("a/b", "..", ".hidden"):
@@ -126,16 +128,16 @@ def test_runs_with_bad_data_are_skipped_and_tried_again(made_up, tiny, tmp_path,
         outcome.raise_if_skipped()
     made_up.clear()
     mended = []
-    monkeypatch.setattr(sweep_module, "fit", lambda config, folder: mended.append(folder))
+    monkeypatch.setattr(sweep_module, "fit", lambda config, folder, *, resume: mended.append(folder))
     sweep(tiny, out=tmp_path, categories=["bad", "gear"], resume=True)
     assert mended == [tmp_path / "bad/seed0"]
 
 
 def test_an_interruption_leaves_finished_runs(made_up, tiny, tmp_path, monkeypatch):
-    def interrupted(config, folder):
+    def interrupted(config, folder, *, resume):
         if folder.parent.name == "gear":
             raise KeyboardInterrupt
-        make_up(config, folder)
+        make_up(config, folder, resume=resume)
 
     with monkeypatch.context() as patch:
         patch.setattr(sweep_module, "fit", interrupted)
