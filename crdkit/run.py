@@ -26,7 +26,15 @@ from crdkit.files import PARTIAL, write_text
 from crdkit.model import CRD
 from crdkit.progress import say
 from crdkit.report import ReportData, write_report
-from crdkit.resident import ResidentSplit, TeacherFeatures, build_dataset, build_views, list_records, load_split
+from crdkit.resident import (
+    ResidentSplit,
+    TeacherFeatures,
+    Views,
+    build_dataset,
+    build_views,
+    list_records,
+    load_split,
+)
 from crdkit.training import EpochLog, select_device, train, uses_bf16
 
 OURS = {"config.yaml", "log.jsonl", "scores.csv", "report.html", "figures", "detector", "checkpoints"}
@@ -65,7 +73,6 @@ def fit(config: RunConfig, out: Path | str | None = None, *, resume: bool = Fals
     for split in SPLITS[:2] if out is None else SPLITS:  # what is missing shows before anything is written or decoded
         list_records(dataset, split, views=views, incomplete=incomplete and split == "test")
     folder = None if out is None else _prepare(Path(out), keep=RESUMED if resume else ())
-    checkpoints = None if folder is None else Checkpoints(folder / "checkpoints")
     if folder is not None:
         write_text(folder / "config.yaml", config.to_yaml())
     clock = _Clock()
@@ -75,32 +82,10 @@ def fit(config: RunConfig, out: Path | str | None = None, *, resume: bool = Fals
         test = (
             None if folder is None else load_split(dataset, "test", views=views, device=device, incomplete=incomplete)
         )
-    batch_size = config.training.batch_size
     with clock("teacher"):
         model = CRD.from_config(config).to(device)
-        features = TeacherFeatures(
-            model, normals.inputs, batch_size=batch_size, budget_gib=config.training.feature_cache_gib
-        )
-    history: list[EpochLog] = []
-    with clock("train"), _log_to(folder) as write_line:
-
-        def on_epoch(log: EpochLog) -> None:
-            history.append(log)
-            write_line(log)
-
-        sensors = {name: view.sensors for name, view in views.items()}
-        train(
-            model,
-            features,
-            config.training,
-            samples=len(normals),
-            on_epoch=on_epoch,
-            sensors=sensors,
-            checkpoints=checkpoints,
-        )
-    if checkpoints is not None:
-        clock.seconds["train"] += sum(log["seconds"] for log in history[: checkpoints.restored])
-    del features
+    history = _train_students(model, normals, config=config, views=views, folder=folder, clock=clock)
+    batch_size = config.training.batch_size
     with clock("evaluate"):
         calibrate(model, scorer, validation, batch_size=batch_size)
         detector = Detector(config=config, model=model, scorer=scorer)
@@ -114,6 +99,40 @@ def fit(config: RunConfig, out: Path | str | None = None, *, resume: bool = Fals
     detector.save(folder / "detector")
     _finish(folder, metrics)
     return detector
+
+
+def _train_students(
+    model: CRD, normals: ResidentSplit, *, config: RunConfig, views: Views, folder: Path | None, clock: _Clock
+) -> list[EpochLog]:
+    """Train on kept teacher features, and return the log of all epochs; log and checkpoints go below ``folder``.
+
+    Epochs that an interrupted run has trained count with the seconds that they took there.
+    """
+    options = config.training
+    with clock("teacher"):
+        features = TeacherFeatures(
+            model, normals.inputs, batch_size=options.batch_size, budget_gib=options.feature_cache_gib
+        )
+    checkpoints = None if folder is None else Checkpoints(folder / "checkpoints")
+    history: list[EpochLog] = []
+    with clock("train"), _log_to(folder) as write_line:
+
+        def on_epoch(log: EpochLog) -> None:
+            history.append(log)
+            write_line(log)
+
+        train(
+            model,
+            features,
+            options,
+            samples=len(normals),
+            on_epoch=on_epoch,
+            sensors={name: view.sensors for name, view in views.items()},
+            checkpoints=checkpoints,
+        )
+    if checkpoints is not None:
+        clock.seconds["train"] += sum(log["seconds"] for log in history[: checkpoints.restored])
+    return history
 
 
 def evaluate_run(folder: Path | str, *overrides: str, out: Path | str | None = None) -> dict[str, Any]:

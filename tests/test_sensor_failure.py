@@ -147,7 +147,8 @@ def test_flags_must_name_every_modality():
 
 @pytest.mark.parametrize("name", aggregations.names())
 def test_every_aggregation_fuses_what_is_present(name):
-    part = aggregations.get(name)(aggregations.build_config(name), modalities=list("abc"))
+    options = {"weights": {"a": 1, "b": 0.5, "c": 2}} if name == "weighted" else {}
+    part = aggregations.get(name)(aggregations.build_config({"name": name, **options}), modalities=list("abc"))
     generator = torch.Generator().manual_seed(0)
     part.calibrate({key: torch.rand(5, 8, 8, generator=generator) for key in "abc"})
     maps = {key: torch.rand(2, 8, 8, generator=generator) for key in "abc"}
