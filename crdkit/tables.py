@@ -12,6 +12,7 @@ from rich.table import Table
 from crdkit.catalogue import Entry
 from crdkit.check import DatasetCheck
 from crdkit.description import FLOP_CONVENTION, Description
+from crdkit.encoders import EncoderConfig
 from crdkit.registry import ComponentConfig
 from crdkit.report import label, percent
 from crdkit.report.grid import MISSING, PLUS_MINUS
@@ -127,12 +128,17 @@ def _cost_table(described: Description) -> Table:
     for column in ("parameters", "GFLOP"):
         table.add_column(column, justify="right", no_wrap=True)
     before = ""
+    size, teachers = described.config.data.image_size, list[EncoderConfig]()
     for row in described.table():
         modality = "" if row["modality"] == before else row["modality"]
         if row["modality"] != before:
             table.add_section()
         before = row["modality"]
-        parameters = f"{row['parameters']:,}" if row["parameters"] or row["part"] != "teacher" else "shared"
+        parameters = f"{row['parameters']:,}"
+        if row["part"] == "teacher":  # one without parameters is not shared for that
+            teacher = described.config.modalities[before].encoder.at(size)
+            parameters = "shared" if teacher in teachers else parameters
+            teachers.append(teacher)
         table.add_row(modality, row["part"], parameters, f"{row['gflop']:.1f}")
     return table
 

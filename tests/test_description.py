@@ -16,6 +16,7 @@ from crdkit.description import describe_run
 from crdkit.errors import ConfigError, DetectorFormatError
 from crdkit.model import CRD
 from crdkit.run import read_metrics
+from crdkit.tables import show_description
 
 TEACHERS = {
     "rgb": "{name: timm, model: test_resnet, pretrained: false}",
@@ -153,6 +154,21 @@ def test_the_command_line(finished, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "quick").mkdir()  # a preset's name stays a preset's
     assert main(["describe", "quick", "--mermaid"]) == 0
+
+
+class Bank(nn.Module):
+    """A fixed filter bank: no parameters."""
+
+    def forward(self, images):
+        return [images[:, :, ::8, ::8], images[:, :, ::16, ::16]]
+
+
+def test_a_teacher_without_parameters_is_not_called_shared(capsys):
+    teacher = "{name: module, target: 'test_description:Bank'}"
+    for overrides, shared in ((["modalities.depth=null"], 0), ([f"modalities.depth.encoder={teacher}"], 1)):
+        run = config(2, f"modalities.rgb.encoder={teacher}", *overrides)
+        show_description(crdkit.describe(run))
+        assert capsys.readouterr().out.count("shared") == shared
 
 
 def test_what_cannot_be_built_is_refused():
