@@ -25,6 +25,6 @@ def test_quick_finds_defects_in_real_scans(tmp_path):
     metrics = read_metrics(tmp_path / "run")
     assert metrics["counts"] == {"train": 112, "validation": 23, "test": 55}
     aggregate = metrics["aggregate"]
-    assert aggregate["image_auroc"] > 0.88
-    assert aggregate["pixel_auroc"] > 0.98
-    assert aggregate["aupro_0.30"] > 0.94
+    assert aggregate["image_auroc"] > 0.9
+    assert aggregate["pixel_auroc"] > 0.986
+    assert aggregate["aupro_0.30"] > 0.952
