@@ -151,11 +151,12 @@ def side_by_side(branches: int, device: torch.device) -> Iterator[BranchMap]:
         return
     share = threads // workers
     pool = ThreadPoolExecutor(workers, "branch", initializer=torch.set_num_threads, initargs=(share,))
+    torch.set_num_threads(share)  # threads of this one would wait for cores that the branches are on
     try:
         with pool:
             yield pool.map
     finally:
-        torch.set_num_threads(threads)  # MKL has one count for all threads of the process
+        torch.set_num_threads(threads)
 
 
 def _hide(
@@ -212,7 +213,7 @@ def build_optimizers(model: CRD, config: TrainingConfig) -> list[torch.optim.Opt
 def train_step(
     model: CRD,
     features: dict[str, list[torch.Tensor]],
-    optimizers: Iterable[torch.optim.Optimizer],
+    optimizers: Sequence[torch.optim.Optimizer],
     config: TrainingConfig,
     *,
     present: Presence | None = None,
@@ -228,8 +229,9 @@ def train_step(
         optimizer.zero_grad(set_to_none=True)
     device = next(iter(model.student_parameters())).device
     bf16 = uses_bf16(config, device)
+    own = dict(zip(model.modalities, optimizers, strict=True)) if config.optimizers == "per_branch" else {}
 
-    def forward_backward(name: str) -> torch.Tensor:
+    def train_branch(name: str) -> torch.Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             out = model.branch(name)(features, present)
         losses = branch_losses(
@@ -243,11 +245,14 @@ def train_step(
         )
         terms = torch.stack([losses[term] for term in TERMS])
         terms.sum().backward()
+        if name in own:
+            own[name].step()
         return terms.detach()
 
-    rows = list(each_branch(forward_backward, model.modalities))
-    for optimizer in optimizers:
-        optimizer.step()
+    rows = list(each_branch(train_branch, model.modalities))
+    if not own:
+        for optimizer in optimizers:
+            optimizer.step()
     return torch.stack(rows)
 
 
