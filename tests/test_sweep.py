@@ -99,9 +99,7 @@ def test_another_configuration_or_folder_is_refused(made_up, tiny, tmp_path):
     sweep(tiny, out=out, categories=["gear"])
     with pytest.raises(CrdkitError, match=r"out: is not empty; give --resume"):
         sweep(tiny, out=out, categories=["gear"])
-    with pytest.raises(
-        ConfigError, match=r"seed0: holds a run with another .*: training\.epochs is 2 there"
-    ):
+    with pytest.raises(ConfigError, match=r"seed0: holds a run with another .*: training\.epochs is 2 there"):
         sweep(tiny.with_overrides("training.epochs=3"), out=out, categories=["gear"], resume=True)
     other = tiny.with_overrides("graph.filter=null")
     with pytest.raises(ConfigError, match=r"configuration: graph\.filter"):
