@@ -75,7 +75,7 @@ def cosine_loss(
         )
         distance = 1 - similarity
         if kind == "hard_position":
-            weight = distance.detach()
+            weight = distance.detach().clamp_min(0)  # rounding can leave a distance just below 0
             distance = (weight * distance).sum(dim=1) / weight.sum(dim=1).clamp_min(torch.finfo(weight.dtype).eps)
         total = total + _mean(distance, counted)
     return total
