@@ -24,7 +24,7 @@ from crdkit.config import RunConfig
 from crdkit.detector import Detector
 from crdkit.evaluation import Maps, measure, score
 from crdkit.resident import ResidentSplit, build_dataset, load_split
-from crdkit.run import read_metrics
+from crdkit.run_directory import read_metrics
 from crdkit.synthetic import write_folder
 
 SAMPLES = {"train": 48, "validation": 10, "test_good": 16, "test_per_defect": 6}

@@ -99,7 +99,8 @@ def train(
 ) -> None:
     """Train a detector, evaluate it, and write a run directory with report.html."""
     from crdkit.config import load_config
-    from crdkit.run import fit, read_metrics
+    from crdkit.run import fit
+    from crdkit.run_directory import read_metrics
     from crdkit.tables import show, show_metrics
 
     config = load_config(preset).with_overrides(*(overrides or ()))

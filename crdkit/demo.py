@@ -8,7 +8,8 @@ from typing import Any
 from crdkit.config import RunConfig
 from crdkit.errors import CrdkitError
 from crdkit.progress import say
-from crdkit.run import fit, read_metrics
+from crdkit.run import fit
+from crdkit.run_directory import read_metrics
 from crdkit.synthetic import write_mvtec3d
 
 CATEGORIES = ("biscuit", "gear")

@@ -17,7 +17,7 @@ from crdkit.graph import CrossmodalGraph, Edge
 from crdkit.layers import FeatureSpec, Levels
 from crdkit.model import CRD, Branch, build_teachers
 from crdkit.registry import ComponentConfig
-from crdkit.run import read_metrics
+from crdkit.run_directory import read_metrics
 
 FLOP_CONVENTION = (
     "GFLOP: matrix products and convolutions of one sample, forward; a multiply and an add count as two (MACs x 2)"

@@ -16,7 +16,8 @@ from crdkit.files import write_text
 from crdkit.progress import overall, say
 from crdkit.ranks import Ranks, claim
 from crdkit.results import RunResult, Summary, write_summary
-from crdkit.run import fit, read_metrics
+from crdkit.run import fit
+from crdkit.run_directory import read_metrics
 
 STATE = ".sweep"
 """Hidden folder for claims and for the reasons of skipped runs."""

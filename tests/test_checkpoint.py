@@ -20,7 +20,8 @@ from crdkit.checkpoint import Checkpoints, require_same_config
 from crdkit.cli import main
 from crdkit.config import RunConfig
 from crdkit.errors import ConfigError, CrdkitError, DetectorFormatError
-from crdkit.run import fit, read_metrics
+from crdkit.run import fit
+from crdkit.run_directory import read_metrics
 
 SAME = ("detector/model.safetensors", "scores.csv")
 

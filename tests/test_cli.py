@@ -16,7 +16,7 @@ from conftest import TINY
 from crdkit.catalogue import Entry
 from crdkit.cli import main
 from crdkit.progress import set_quiet
-from crdkit.run import read_metrics
+from crdkit.run_directory import read_metrics
 from crdkit.synthetic import LAYOUTS
 from crdkit.tables import catalogue_tables, results_table, show
 

@@ -15,7 +15,7 @@ from crdkit.config import RunConfig
 from crdkit.description import describe_run
 from crdkit.errors import ConfigError, DetectorFormatError
 from crdkit.model import CRD
-from crdkit.run import read_metrics
+from crdkit.run_directory import read_metrics
 from crdkit.tables import show_description
 
 TEACHERS = {

@@ -23,7 +23,7 @@ from crdkit.errors import DataError, UnknownNameError
 from crdkit.modalities.lights import Lights
 from crdkit.modalities.rgb import RGB
 from crdkit.resident import load_split
-from crdkit.run import read_metrics
+from crdkit.run_directory import read_metrics
 from crdkit.synthetic import DEFECTS, make_scene, sample_key, write_eyecandies
 from crdkit.synthetic.scene import TABLE_SIDE, Camera
 

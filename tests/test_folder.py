@@ -23,7 +23,7 @@ from crdkit.decoding import BadSampleWarning
 from crdkit.errors import ConfigError, DataError
 from crdkit.modalities.rgb import RGB
 from crdkit.resident import load_split
-from crdkit.run import read_metrics
+from crdkit.run_directory import read_metrics
 from crdkit.synthetic import write_folder
 
 SHAPE = (6, 8)

@@ -20,7 +20,14 @@ from crdkit.synthetic import write_mvtec3d
 
 CATEGORIES = ("biscuit", "gear", "biscuit_b", "gear_b")
 LONG_S = 600  # what only a hang takes, on a busy machine too
-SCRIPT = Path(__file__).parent / "crdkit_without_reports.py"
+WITHOUT_REPORTS = """
+import crdkit.run_directory
+from crdkit.cli import entry_point
+
+# the figures take most of the time of a tiny run
+crdkit.run_directory.write_report = lambda *_args, **_options: None
+entry_point()
+"""
 LINUX = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds ranks in /proc")
 
 
@@ -70,9 +77,12 @@ def objects(tmp_path_factory):
 
 
 def command(objects, out, categories=CATEGORIES):
+    # written where it is used: as a module beside the tests, doctest would import it and take every report away
+    script = objects.parent / "without_reports.py"
+    script.write_text(WITHOUT_REPORTS, encoding="utf-8")
     options = [*TINY, "training.epochs=1", f"data.root={objects}"]
     chosen = ["--categories", *categories, "--seeds", "0", "1"]
-    return [str(SCRIPT), "sweep", "quick", *options, *chosen, "--out", str(out)]
+    return [str(script), "sweep", "quick", *options, *chosen, "--out", str(out)]
 
 
 def wait_for(condition, process, seconds=LONG_S):

@@ -20,7 +20,8 @@ from crdkit.evaluation import Maps, Scorer, calibrate, measure
 from crdkit.metrics import evaluate, label_regions
 from crdkit.model import CRD
 from crdkit.resident import TeacherFeatures, build_dataset, build_views, load_split
-from crdkit.run import evaluate_run, fit, read_metrics
+from crdkit.run import evaluate_run, fit
+from crdkit.run_directory import read_metrics
 from crdkit.training import build_optimizers, learning_rate, select_device, side_by_side, train_step, uses_bf16
 
 KEYS = [
@@ -227,8 +228,8 @@ def test_evaluate_a_finished_run(finished, scans, tmp_path):
     ("step", "left"),
     [
         ("calibrate", {"config.yaml", "log.jsonl", "checkpoints"}),
-        ("write_report", {"config.yaml", "log.jsonl", "checkpoints", "scores.csv"}),
-        ("_finish", {"config.yaml", "log.jsonl", "checkpoints", "scores.csv", "report.html", "figures", "detector"}),
+        ("write_results", {"config.yaml", "log.jsonl", "checkpoints"}),
+        ("finish", {"config.yaml", "log.jsonl", "checkpoints", "scores.csv", "report.html", "figures", "detector"}),
     ],
 )
 def test_an_interrupted_run_can_be_started_again(tiny, tmp_path, monkeypatch, step, left):

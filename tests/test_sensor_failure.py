@@ -17,7 +17,8 @@ from crdkit.errors import ConfigError, CrdkitError, DataError
 from crdkit.losses import TERMS, cosine_loss, crd_losses
 from crdkit.presence import draw_presence
 from crdkit.resident import build_dataset, build_views, load_split
-from crdkit.run import evaluate_run, fit, read_metrics
+from crdkit.run import evaluate_run, fit
+from crdkit.run_directory import read_metrics
 
 THREE = {"a": CNN, "b": CNN, "c": CNN}
 SHARED = {"rgb": ["rgb"], "depth": ["xyz"], "normals": ["xyz"], "registered": ["rgb", "xyz"]}
