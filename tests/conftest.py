@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, and for the processes that tests start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from crdkit.config import RunConfig
 from crdkit.progress import set_quiet
@@ -26,12 +30,41 @@ TINY = (
     "training.device=cpu",
 )
 
+GIBIBYTES = ("tests/test_golden_student.py", "tests/test_published_model.py")
+"""Files whose tests need 6 GiB and more: one after the other, never side by side."""
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, or processes that are done would wait for one that has just begun them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With ``-n``, the tests of a file run in one process, in order: they share fixtures."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "gibibytes" if file in GIBIBYTES else file
+
+    config.option.loadscopereorder = False  # not by the number of tests: slow files are first already
+    return Files(config, log)
+
 
 @pytest.fixture(autouse=True)
 def quiet():
     set_quiet(True)
     yield
     set_quiet(False)
+
+
+@pytest.fixture
+def without_reports(monkeypatch):
+    """No report.html and figures/, most of a tiny run's time: for tests of what else a run writes."""
+    monkeypatch.setattr("crdkit.run_directory.write_report", lambda *_args, **_options: None)
 
 
 @pytest.fixture(scope="session")

@@ -206,6 +206,7 @@ def kill_after(config, out, *, epoch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+@pytest.mark.usefixtures("without_reports")
 def test_kill_9_and_resume_give_the_bytes_of_an_undisturbed_run(tiny, tmp_path, monkeypatch):
     config = tiny.with_overrides("training.epochs=5", "training.modality_dropout=0.3")
     (tmp_path / "run.yaml").write_text(config.to_yaml())
@@ -246,6 +247,7 @@ def counting(trained):
     return train_and_count
 
 
+@pytest.mark.usefixtures("without_reports")
 def test_a_damaged_checkpoint_stops_the_command_line_and_starting_over_replaces_it(tiny, tmp_path, capsys):
     out = tmp_path / "run"
     (out / "checkpoints").mkdir(parents=True)

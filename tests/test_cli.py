@@ -189,6 +189,7 @@ def test_an_internal_error_is_told_apart(capsys, monkeypatch):
     assert "internal error: RuntimeError: boom" in err
 
 
+@pytest.mark.usefixtures("without_reports")
 def test_sweep(capsys, scans, tmp_path):
     out = tmp_path / "sweep"
     arguments = ("sweep", "quick", f"data.root={scans}", *TINY, "training.epochs=1", "--out", out)

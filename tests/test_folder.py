@@ -468,6 +468,7 @@ def test_options_are_checked(plain: Path) -> None:
         dataset(plain, scale={"termal": 0.001}).records("train")
 
 
+@pytest.mark.usefixtures("without_reports")
 def test_a_run_on_three_sensors_of_a_folder(tmp_path: Path) -> None:
     out = write_folder(
         tmp_path / "data", categories=["biscuit"], train=4, validation=0, test_good=2, test_per_defect=1, size=48

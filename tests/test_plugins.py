@@ -41,6 +41,10 @@ class Own(Aggregation):
 '''
 
 
+WITHOUT_REPORTS = "import crdkit.run_directory as d; d.write_report = lambda *_args, **_options: None; "
+"""The figures take most of the time of a tiny run."""
+
+
 @pytest.fixture
 def forget(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -63,7 +67,7 @@ def write_part(folder: Path, name: str) -> Path:
 def crdkit_in(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     # as the console script does it: the working directory is not on sys.path
     code = "import sys; sys.path.remove(''); from crdkit.cli import entry_point; entry_point()"
-    return python(code, *arguments, path=[], cwd=folder)
+    return python(WITHOUT_REPORTS + code, *arguments, path=[], cwd=folder)
 
 
 def python(code: str, *arguments: object, path: list[Path], cwd: Path) -> subprocess.CompletedProcess[str]:
