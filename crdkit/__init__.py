@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from crdkit import losses, metrics, published, reference, testing
     from crdkit.config import RunConfig
     from crdkit.description import Description, describe
-    from crdkit.detector import Detector, Prediction
+    from crdkit.detector import Detector
     from crdkit.errors import CrdkitError
+    from crdkit.inference import Prediction
     from crdkit.model import CRD, CRDOutput
     from crdkit.run import fit
 
@@ -22,7 +23,7 @@ _WHERE = {
     "CrdkitError": "crdkit.errors",
     "Description": "crdkit.description",
     "Detector": "crdkit.detector",
-    "Prediction": "crdkit.detector",
+    "Prediction": "crdkit.inference",
     "RunConfig": "crdkit.config",
     "describe": "crdkit.description",
     "fit": "crdkit.run",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
@@ -104,22 +104,31 @@ def map_in_order(
         workers: threads; None for one per core, 8 at most.
         description: the words before the progress bar.
     """
+    with closing(in_order(work, items, workers=workers)) as outcomes:
+        yield from track(outcomes, description=description, total=len(items))
+
+
+def in_order(work: Callable[[S], T], items: Iterable[S], *, workers: int | None) -> Generator[T, None, None]:
+    """Yield ``work(item)`` of each item in order, from threads; ``items`` are taken at most a few ahead of the caller.
+
+    Closing it, by an exception too, cancels all that has not begun.
+
+    Args:
+        work: called from any thread.
+        items: what to work on; iterated over in the caller's thread.
+        workers: threads; None for one per core, 8 at most.
+    """
     workers = workers or min(_MOST_WORKERS, _cores())
     executor = ThreadPoolExecutor(workers, thread_name_prefix="crdkit-decode")
+    waiting = iter(items)
     try:
-        outcomes = _in_order(executor, work, items, ahead=2 * workers)
-        yield from track(outcomes, description=description, total=len(items))
+        running: deque[Future[T]] = deque(executor.submit(work, item) for item in islice(waiting, 2 * workers))
+        while running:
+            result = running.popleft().result()
+            running.extend(executor.submit(work, item) for item in islice(waiting, 1))
+            yield result
     finally:
         executor.shutdown(cancel_futures=True)
-
-
-def _in_order(executor: ThreadPoolExecutor, work: Callable[[S], T], items: Iterable[S], *, ahead: int) -> Iterator[T]:
-    waiting = iter(items)
-    running: deque[Future[T]] = deque(executor.submit(work, item) for item in islice(waiting, ahead))
-    while running:
-        result = running.popleft().result()
-        running.extend(executor.submit(work, item) for item in islice(waiting, 1))
-        yield result
 
 
 def _cores() -> int:

@@ -3,53 +3,43 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
 
 import crdkit
 from crdkit.config import RunConfig
-from crdkit.errors import CrdkitError, DataError, DetectorFormatError, UnknownNameError, explain
+from crdkit.datasets import Sensors
+from crdkit.decoding import in_order
+from crdkit.detector_header import FORMAT, FORMAT_VERSION, read_header
+from crdkit.errors import CrdkitError, DataError, DetectorFormatError
 from crdkit.evaluation import Scorer
 from crdkit.files import new_folder
+from crdkit.inference import Inference, Prediction
 from crdkit.layers import FeatureSpec
 from crdkit.model import CRD
-from crdkit.registry import StrictConfig
-from crdkit.resident import build_views, view_sample, visible
+from crdkit.resident import build_views, stack_views, view_sample, visible
 from crdkit.scans import check_sensors
 from crdkit.training import select_device
 
-FORMAT = "crdkit-detector"
-FORMAT_VERSION = 1
-
 
 @dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """Result of one sample, as numpy arrays of the input's height and width."""
+class PreparedSample:
+    """One sample as the detector's modalities see it."""
 
-    anomaly_map: np.ndarray
-    """(H, W) float32: fused and smoothed."""
-    score: float
-    """The image's anomaly score: the maximum of the fused map at the detector's own resolution."""
-    maps: dict[str, np.ndarray]
-    """By modality, (H, W) float32: smoothed, not normalised."""
-    missing: tuple[str, ...] = ()
-    """Modalities without a sensor; they have no map, and the fused one is of the others."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields under anomalib's names where one exists."""
-        return {
-            "anomaly_map": self.anomaly_map,
-            "pred_score": self.score,
-            "maps": self.maps,
-            "missing": self.missing,
-        }
+    height: int
+    width: int
+    """Of the raw sensors."""
+    views: Mapping[str, torch.Tensor]
+    """By modality that has its sensors, (C, S, S) float32 in [0, 1]."""
+    missing: tuple[str, ...]
+    """Modalities that have not."""
 
 
 class Detector:
@@ -66,6 +56,7 @@ class Detector:
         self.model = model.eval()
         self.scorer = scorer.eval()
         self.views = build_views(config)
+        self._inference: Inference | None = None  # made when first used
 
     @property
     def device(self) -> torch.device:
@@ -78,7 +69,7 @@ class Detector:
         return tuple(sorted({sensor for view in self.views.values() for sensor in view.sensors}))
 
     def to(self, device: str | torch.device) -> Detector:
-        """Move to ``device`` and return self.
+        """Move to ``device`` and return self; call it too after you changed weights of `model` yourself.
 
         Raises:
             ConfigError: there is no such device here.
@@ -86,10 +77,10 @@ class Detector:
         target = select_device(device) if isinstance(device, str) else device
         self.model.to(target)
         self.scorer.to(target)
+        self._inference = None
         return self
 
-    @torch.no_grad()
-    def predict(self, sensors: Mapping[str, np.ndarray]) -> Prediction:
+    def predict(self, sensors: Sensors) -> Prediction:
         """Find defects in one sample.
 
         Args:
@@ -100,31 +91,100 @@ class Detector:
         Raises:
             DataError: a sensor is missing, differs in size, or is nothing that its modality reads.
         """
-        missing = self._missing(sensors)
-        measured = check_sensors({name: sensors[name] for name in self.sensors if name in sensors})
-        height, width = next(iter(measured.values())).shape[:2]
+        missing, measured = self._checked(sensors)
+        seen = {name: view for name, view in self.views.items() if name not in missing}
         size = self.config.data.image_size
-        views = view_sample(self.views, measured, image_size=size)
-        views |= {name: torch.zeros(1, size, size) for name in missing}
-        present = {name: torch.tensor([name not in missing], device=self.device) for name in self.views}
-        out = self.model(
-            {name: view[None].to(self.device) for name, view in views.items()}, present if missing else None
-        )
-        maps = self.scorer(out)
+        height, width = next(iter(measured.values())).shape[:2]
 
-        def at_input_size(values: torch.Tensor) -> np.ndarray:
-            resized = F.interpolate(values[:, None], size=(height, width), mode="bilinear", align_corners=False)
-            array: np.ndarray = resized[0, 0].cpu().numpy()
-            return array
+        def view(name: str) -> torch.Tensor:  # beside another modality's teacher
+            return stack_views([seen[name](measured, image_size=size) if name in seen else None], size)
 
-        return Prediction(
-            anomaly_map=at_input_size(maps.anomaly_map),
-            score=float(maps.pred_score[0]),
-            maps={name: at_input_size(values) for name, values in maps.branches.items() if name not in missing},
-            missing=missing,
-        )
+        sample = PreparedSample(height=height, width=width, views={}, missing=missing)
+        return self._predict([sample], view)[0]
 
-    def _missing(self, sensors: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    def predict_batch(self, samples: Sequence[Sensors]) -> list[Prediction]:
+        """Find defects in several samples at once, each as `predict` takes it; their sizes may differ.
+
+        Raises:
+            DataError: as `predict`; the message starts with the sample's place in the batch, counted from 0.
+        """
+        return self.predict_prepared([self._prepare(sample) for sample in enumerate(samples)])
+
+    def predict_stream(
+        self, samples: Iterable[Sensors], *, batch_size: int | None = None, workers: int | None = None
+    ) -> Generator[Prediction, None, None]:
+        """Find defects in samples without end: results come in order, and memory holds a few samples only.
+
+        Views are made in threads, at most two samples per thread ahead, while the batches before are predicted.
+
+        Args:
+            samples: each as `predict` takes it; may be a generator that reads files.
+            batch_size: samples at once; None for that of the training.
+            workers: threads that make views; None for one per core, 8 at most.
+
+        Raises:
+            DataError: as `predict`; the message starts with the sample's place in the stream, counted from 0.
+        """
+        with closing(in_order(self._prepare, enumerate(samples), workers=workers)) as prepared:
+            while batch := list(islice(prepared, batch_size or self.config.training.batch_size)):
+                yield from self.predict_prepared(batch)
+
+    def prepare(self, sensors: Sensors) -> PreparedSample:
+        """Return one sample's views, for `predict_prepared`; may be called from any thread.
+
+        Raises:
+            DataError: as `predict`.
+        """
+        missing, measured = self._checked(sensors)
+        height, width = next(iter(measured.values())).shape[:2]
+        views = view_sample(self.views, measured, image_size=self.config.data.image_size)
+        return PreparedSample(height=height, width=width, views=views, missing=missing)
+
+    def predict_prepared(self, samples: Sequence[PreparedSample]) -> list[Prediction]:
+        """Find defects in samples of which the views are made."""
+        if not samples:
+            return []
+        size = self.config.data.image_size
+        return self._predict(samples, lambda name: stack_views([sample.views.get(name) for sample in samples], size))
+
+    def _predict(self, samples: Sequence[PreparedSample], inputs: Callable[[str], torch.Tensor]) -> list[Prediction]:
+        if self._inference is None:
+            self._inference = Inference(self.model, self.scorer)
+        present = {
+            name: torch.tensor([name not in sample.missing for sample in samples], device=self.device)
+            for name in self.views
+        }
+        maps = self._inference(inputs, present if any(sample.missing for sample in samples) else None)
+        scores = {name: values.flatten(1).amax(dim=1).tolist() for name, values in maps.branches.items()}
+        fused = maps.pred_score.tolist()
+        return [
+            Prediction(
+                anomaly_map=_resized(maps.anomaly_map[row], sample),
+                score=fused[row],
+                maps={
+                    name: _resized(values[row], sample)
+                    for name, values in maps.branches.items()
+                    if name not in sample.missing
+                },
+                scores={name: values[row] for name, values in scores.items() if name not in sample.missing},
+                missing=sample.missing,
+            )
+            for row, sample in enumerate(samples)
+        ]
+
+    def _prepare(self, sample: tuple[int, Sensors]) -> PreparedSample:
+        place, sensors = sample
+        try:
+            return self.prepare(sensors)
+        except DataError as error:
+            raise DataError(f"sample {place}: {error}") from error
+
+    def _checked(self, sensors: Sensors) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+        """Return the modalities without a sensor, and what was measured."""
+        missing = self._missing(sensors)
+        return missing, check_sensors({name: sensors[name] for name in self.sensors if name in sensors})
+
+    def _missing(self, sensors: Sensors) -> tuple[str, ...]:
         """Return the modalities that ``sensors`` leave without one of their own.
 
         Raises:
@@ -180,7 +240,7 @@ class Detector:
         from safetensors.torch import load_file
 
         file = Path(path) / "config.json"
-        header = _read_header(file)
+        header = read_header(file)
         config = RunConfig.from_dict(header.config, source=str(file))
         specs = {name: FeatureSpec(**spec.model_dump()) for name, spec in header.specs.items()}
         if list(specs) != list(config.modalities):
@@ -210,6 +270,14 @@ class Detector:
         return {name: value.detach().cpu().contiguous() for name, value in state.items()}
 
 
+def _resized(values: torch.Tensor, sample: PreparedSample) -> np.ndarray:
+    """Return an (S, S) map at the size of the sample's raw sensors."""
+    size = (sample.height, sample.width)
+    resized = F.interpolate(values[None, None], size=size, mode="bilinear", align_corners=False)
+    array: np.ndarray = resized[0, 0].cpu().numpy()
+    return array
+
+
 def read_config(path: Path | str) -> RunConfig:
     """Return the configuration in the detector folder ``path``; its weights are not read.
 
@@ -217,44 +285,4 @@ def read_config(path: Path | str) -> RunConfig:
         DetectorFormatError: the folder holds no detector, or one of an unknown format version.
     """
     file = Path(path) / "config.json"
-    return RunConfig.from_dict(_read_header(file).config, source=str(file))
-
-
-class _Spec(StrictConfig):
-    channels: tuple[int, ...]
-    sizes: tuple[int, ...]
-    signed: bool
-
-
-class _Header(StrictConfig):
-    """What a detector's config.json holds."""
-
-    format: str
-    format_version: int
-    crdkit: str
-    config: dict[str, Any]
-    specs: dict[str, _Spec]
-
-
-def _read_header(file: Path) -> _Header:
-    if not file.is_file():
-        nested = file.parent / "detector"
-        hint = f"did you mean {nested}?" if (nested / "config.json").is_file() else "give the folder that save() wrote"
-        raise DetectorFormatError(f"{file.parent}: holds no detector (no config.json); {hint}")
-    try:
-        header = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DetectorFormatError(f"{file}: cannot be read: {error}") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise DetectorFormatError(f"{file}: is not a detector's config.json (key 'format' is not {FORMAT!r})")
-    if header.get("format_version") != FORMAT_VERSION:
-        raise DetectorFormatError(
-            f"{file}: format version {header.get('format_version')!r} is unknown to crdkit {crdkit.__version__}, "
-            f"which reads version {FORMAT_VERSION}; it was written by crdkit {header.get('crdkit')!r}: use that version"
-        )
-    try:
-        return _Header.model_validate(header)
-    except ValidationError as error:
-        raise DetectorFormatError(f"{file}: is damaged: {explain(error)}; copy the detector again") from error
-    except UnknownNameError as error:
-        raise DetectorFormatError(f"{file}: is damaged: {error}; copy the detector again") from error
+    return RunConfig.from_dict(read_header(file).config, source=str(file))

@@ -122,7 +122,7 @@ def load_split(
     labels = [record.label for record in kept]
     return ResidentSplit(
         records=tuple(kept),
-        inputs={name: _stack(found, size).to(device) for name, found in inputs.items()},
+        inputs={name: stack_views(found, size).to(device) for name, found in inputs.items()},
         masks=torch.from_numpy(np.stack(known) > 0) if len(known) == len(kept) else None,
         labels=None if None in labels else np.array(labels, dtype=np.int64),
         skipped=len(records) - len(kept),
@@ -130,7 +130,7 @@ def load_split(
     )
 
 
-def _stack(views: Sequence[torch.Tensor | None], size: int) -> torch.Tensor:
+def stack_views(views: Sequence[torch.Tensor | None], size: int) -> torch.Tensor:
     """Stack (C, size, size) views; zeros stand for missing ones."""
     blank = torch.zeros(next((len(view) for view in views if view is not None), 1), size, size)
     return torch.stack([blank if view is None else view for view in views])

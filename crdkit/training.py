@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -20,8 +20,15 @@ from crdkit.presence import Presence, draw_presence
 from crdkit.progress import track
 from crdkit.resident import TeacherFeatures
 
-BranchMap = Callable[[Callable[[str], torch.Tensor], Iterable[str]], Iterable[torch.Tensor]]
-"""Calls a function with the name of each branch, like `map`; see `side_by_side`."""
+T = TypeVar("T")
+
+
+class BranchMap(Protocol):
+    """Calls a function with the name of each branch, like `map`; see `side_by_side`."""
+
+    def __call__(self, function: Callable[[str], T], names: Iterable[str], /) -> Iterable[T]:
+        """Return what ``function`` returned, in the order of ``names``."""
+
 
 EpochLog = dict[str, Any]
 """``{"epoch", "loss", "losses": {modality: {term: mean}}, "learning_rate", "seconds"}``."""

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import crdkit
-from crdkit.detector import FORMAT_VERSION, Detector
+from crdkit.detector import Detector
+from crdkit.detector_header import FORMAT_VERSION
 from crdkit.errors import CrdkitError, DataError, DetectorFormatError
 from crdkit.resident import build_dataset
 
@@ -35,7 +36,7 @@ def test_result_has_the_inputs_size(detector, samples):
     assert result.anomaly_map.shape == (64, 128)
     assert result.anomaly_map.dtype == np.float32
     assert {name: maps.shape for name, maps in result.maps.items()} == {"rgb": (64, 128), "depth": (64, 128)}
-    assert set(result.to_dict()) == {"anomaly_map", "pred_score", "maps", "missing"}
+    assert set(result.to_dict()) == {"anomaly_map", "pred_score", "maps", "pred_scores", "missing"}
     assert isinstance(result.score, float)
 
 

@@ -1,0 +1,121 @@
+"""A trained CRD as predictions run it: modalities side by side on a CPU, normalisations folded into convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from crdkit.evaluation import Maps, Scorer
+from crdkit.folding import M, fold_batch_norms
+from crdkit.layers import Levels
+from crdkit.model import CRD, Branch, BranchOutput, CRDOutput
+from crdkit.presence import Presence
+from crdkit.training import side_by_side
+
+_ROUNDING = 1e-4  # of the features' norm: rounding takes 1e-6 or so, another order of calls far more than this
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """Result of one sample, as numpy arrays of the input's height and width."""
+
+    anomaly_map: np.ndarray
+    """(H, W) float32: fused and smoothed."""
+    score: float
+    """The image's anomaly score: the maximum of the fused map at the detector's own resolution."""
+    maps: dict[str, np.ndarray]
+    """By modality, (H, W) float32: smoothed, not normalised."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """By modality: the maximum of its map at the detector's own resolution."""
+    missing: tuple[str, ...] = ()
+    """Modalities without a sensor; they have no map, and the fused one is of the others."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields under anomalib's names where one exists."""
+        return {
+            "anomaly_map": self.anomaly_map,
+            "pred_score": self.score,
+            "maps": self.maps,
+            "pred_scores": self.scores,
+            "missing": self.missing,
+        }
+
+
+class Inference:
+    """Teachers, branches and scorer of a detector, for inputs only.
+
+    On a CPU a modality's view and teacher, and then its branch, run beside those of the others, each on its share of
+    the threads. BatchNorm is folded into copies of the convolutions there, which takes their memory once more; a part
+    that then computes anything else (tried here, on a random image) is left as it is.
+
+    Args:
+        model: the trained CRD; what it learns later is not seen.
+        scorer: the calibrated aggregation and the smoothing.
+    """
+
+    def __init__(self, model: CRD, scorer: Scorer) -> None:
+        self.scorer = scorer
+        self.device = scorer.aggregation.mean.device
+        self.teachers: dict[str, nn.Module] = {name: model.teachers[model.teacher_of[name]] for name in model.specs}
+        self.branches: dict[str, Branch] = {name: model.branch(name) for name in model.modalities}
+        if self.device.type == "cpu":
+            self._fold()
+
+    @torch.inference_mode()
+    def _fold(self) -> None:
+        size = self.scorer.size
+        image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+        distinct = {id(teacher): teacher for teacher in self.teachers.values()}
+        folded = {key: _folded(teacher, lambda part: part(image)) for key, teacher in distinct.items()}
+        self.teachers = {name: folded[id(teacher)] for name, teacher in self.teachers.items()}
+        features = {name: teacher(image) for name, teacher in self.teachers.items()}
+        self.branches = {
+            name: _folded(branch, lambda part: part(features).output) for name, branch in self.branches.items()
+        }
+
+    def __call__(self, inputs: Callable[[str], torch.Tensor], present: Presence | None = None) -> Maps:
+        """Return maps and scores of the views that ``inputs`` gives.
+
+        Args:
+            inputs: returns the (B, C, S, S) view of a modality; called once for each, on a CPU from threads.
+            present: which samples have each modality; None: all.
+        """
+
+        @torch.inference_mode()
+        def see(name: str) -> Levels:
+            levels: Levels = self.teachers[name](inputs(name).to(self.device))
+            return levels
+
+        @torch.inference_mode()
+        def imitate(name: str) -> Levels:
+            out: BranchOutput = self.branches[name](features, present)
+            return out.output
+
+        names = list(self.branches)
+        with side_by_side(len(names), self.device) as each:
+            features = dict(zip(names, each(see, names), strict=True))
+            output = dict(zip(names, each(imitate, names), strict=True))
+        with torch.inference_mode():
+            out = CRDOutput(
+                teacher=dict(features), filtered={}, amplified={}, decoder={}, output=output, present=present
+            )
+            maps: Maps = self.scorer(out)
+            return maps
+
+
+def _folded(part: M, run: Callable[[M], Sequence[torch.Tensor]]) -> M:
+    """Return ``part`` with BatchNorm folded, or itself if it cannot be copied or ``run`` then gives anything else."""
+    try:
+        candidate = fold_batch_norms(part)
+        same = all(
+            torch.dist(now, before) <= _ROUNDING * before.norm()
+            for now, before in zip(run(candidate), run(part), strict=True)
+        )
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # a network of the user's own
+        return part
+    return candidate if same else part
