@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -185,22 +185,28 @@ class Detector:
         return missing, check_sensors({name: sensors[name] for name in self.sensors if name in sensors})
 
     def _missing(self, sensors: Sensors) -> tuple[str, ...]:
-        """Return the modalities that ``sensors`` leave without one of their own.
+        """Return the modalities that ``sensors`` leave without one of their own."""
+        self.require_sensors(sensors)
+        seen = visible(self.views, sensors)
+        return tuple(name for name in self.views if name not in seen)
+
+    def require_sensors(self, sensors: Collection[str], *, where: str = "") -> None:
+        """Refuse samples with no more than the named sensors if predictions need others.
 
         Raises:
-            DataError: the detector cannot do without them, or none would be left.
+            DataError: the detector cannot do without the others, or no modality is left; it starts with ``where``.
         """
-        seen = visible(self.views, sensors)
         absent = [name for name in self.sensors if name not in sensors]
-        if not absent or (seen and self.config.training.modality_dropout > 0):
-            return tuple(name for name in self.views if name not in seen)
+        spares = self.config.training.modality_dropout > 0
+        if not absent or (spares and visible(self.views, sensors)):
+            return
         hint = (
             "every modality lacks one of its sensors"
-            if self.config.training.modality_dropout > 0
+            if spares
             else "train with training.modality_dropout > 0 to do without one"
         )
         raise DataError(
-            f"sensor {', '.join(map(repr, absent))} is missing: this detector needs "
+            f"{where}sensor {', '.join(map(repr, absent))} is missing: this detector needs "
             f"{list(self.sensors)}, got {sorted(sensors)}; {hint}"
         )
 

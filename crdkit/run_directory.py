@@ -6,12 +6,13 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from crdkit.config import RunConfig
+from crdkit.datasets import SampleRecord
 from crdkit.errors import CrdkitError
 from crdkit.evaluation import Maps
 from crdkit.files import PARTIAL, write_text
@@ -127,22 +128,35 @@ def read_metrics(folder: Path | str) -> dict[str, Any]:
     return metrics
 
 
+def score_columns(branches: Sequence[str], *, flagged: bool) -> list[str]:
+    """Return the header of scores.csv; with ``flagged``, its last column names the modalities that a sample lacks."""
+    columns = ["image_path", "defect_type", "gt_label", "pred_score", *(f"pred_score_{name}" for name in branches)]
+    return [*columns, "missing"] if flagged else columns
+
+
+def score_row(
+    record: SampleRecord, *, path: str, score: float, branches: Mapping[str, float | None]
+) -> list[str | int]:
+    """Return a sample's row of scores.csv, but for the column ``missing``; None stands for a missing branch."""
+    label = "" if record.label is None else record.label
+    cells = ["" if value is None else f"{value:.9g}" for value in (score, *branches.values())]
+    return [path, record.defect_type, label, *cells]
+
+
 def _scores_csv(config: RunConfig, maps: Maps, split: ResidentSplit) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    branches = list(maps.branches)
-    header = ["image_path", "defect_type", "gt_label", "pred_score", *(f"pred_score_{name}" for name in branches)]
-    writer.writerow(header if maps.present is None else [*header, "missing"])
+    flagged = maps.present is not None
+    writer.writerow(score_columns(list(maps.branches), flagged=flagged))
     scores = maps.pred_score.cpu().tolist()
-    columns = [maps.branches[name].flatten(1).amax(dim=1).cpu().tolist() for name in branches]
+    columns = {name: values.flatten(1).amax(dim=1).cpu().tolist() for name, values in maps.branches.items()}
     present = {name: has.tolist() for name, has in (maps.present or {}).items()}
     root = Path(config.data.root or ".")
     for row, record in enumerate(split.records):
         path = record.image_path
         shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
-        label = "" if record.label is None else record.label
-        values = [f"{value:.9g}" for value in (scores[row], *(column[row] for column in columns))]
-        missing = [name for name in branches if present and not present[name][row]]
-        values[1:] = ["" if name in missing else value for name, value in zip(branches, values[1:], strict=True)]
-        writer.writerow([shown, record.defect_type, label, *values, *([" ".join(missing)] if present else [])])
+        missing = [name for name in columns if flagged and not present[name][row]]
+        branches = {name: None if name in missing else column[row] for name, column in columns.items()}
+        cells = score_row(record, path=shown, score=scores[row], branches=branches)
+        writer.writerow([*cells, " ".join(missing)] if flagged else cells)
     return text.getvalue()

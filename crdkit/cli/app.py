@@ -10,6 +10,7 @@ import crdkit
 from crdkit.cli.arguments import ListsOfValues
 from crdkit.cli.data import check_data, make_data
 from crdkit.cli.look import describe, list_names
+from crdkit.cli.predict import predict
 from crdkit.cli.runs import demo, evaluate, sweep, train
 from crdkit.progress import set_quiet
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command(rich_help_panel=START)(demo)
 app.command(rich_help_panel=RUN)(train)
 app.command(rich_help_panel=RUN)(evaluate)
+app.command(rich_help_panel=RUN)(predict)
 app.command(rich_help_panel=RUN, cls=ListsOfValues)(sweep)
 app.command(rich_help_panel=LOOK)(describe)
 app.command("list", rich_help_panel=LOOK)(list_names)

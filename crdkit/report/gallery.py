@@ -200,7 +200,7 @@ def _images(data: ReportData, index: int, *, scales: Sequence[Scale], side: int)
         tiles.append(("mask", _resize(_white(mask), side), text))
     first = next(iter(pictures.values()), None)
     for (name, maps), scale in zip(_kinds(data), scales, strict=True):
-        heat = _heat(maps[index], scale=scale, underlay=pictures.get(name, first), side=side)
+        heat = heat(maps[index], scale=scale, underlay=pictures.get(name, first), side=side)
         tiles.append((f"{name} map", heat, f"{name} anomaly map"))
     if mask is not None and mask.any():
         name, fused, text = tiles[-1]
@@ -216,7 +216,7 @@ def _picture(image: np.ndarray) -> np.ndarray:
     return picture
 
 
-def _heat(values: np.ndarray, *, scale: Scale, underlay: np.ndarray | None, side: int) -> np.ndarray:
+def heat(values: np.ndarray, *, scale: Scale, underlay: np.ndarray | None, side: int) -> np.ndarray:
     """Colours of the map; the input shows through in dim grey where there is little heat."""
     level = np.round(scale(values) * 255).astype(np.uint8)
     level = _resize(np.repeat(level[..., None], 3, axis=2), side)[..., 0]

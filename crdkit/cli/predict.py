@@ -1,0 +1,37 @@
+"""The command that uses a detector: predict."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or a detector.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="A folder of samples, with labels or without; or one sample: rgb=a.png xyz=a.tiff. "
+            "Also data.KEY=VALUE, training.device=..., training.batch_size=...",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="New folder for scores.csv, raw maps and overlays.")] = None,
+) -> None:
+    """Score new samples: print a table, or write scores, raw maps and overlays (--out)."""
+    from crdkit.predict import open_detector, predict_inputs, write_predictions
+
+    detector, samples = open_detector(folder, inputs)
+    if out is not None:
+        count = write_predictions(detector, samples, out)
+        typer.echo(f"{out}: {count} {'sample' if count == 1 else 'samples'}")
+        return
+    width = max(len(samples.path(record)) for record in samples.records)
+    typer.echo(f"{'image_path':<{width}}  pred_score")
+    with closing(predict_inputs(detector, samples)) as predicted:
+        for record, _, found in predicted:
+            without = f"  without {', '.join(found.missing)}" if found.missing else ""
+            typer.echo(f"{samples.path(record):<{width}}  {found.score:<10.6g}{without}".rstrip())
