@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
@@ -132,7 +133,7 @@ def _candidates(detector: Detector, folder: Path) -> list[DatasetConfig]:
     found = [own.model_copy(update=category)]
     if own.category is not None and (folder / own.category).is_dir():
         found.append(own.model_copy(update={"root": folder}))
-    loose = {"root": folder, "category": None}
+    loose: dict[str, Any] = {"root": folder, "category": None}
     if own.name == "folder":
         return [*found, own.model_copy(update=loose)]
     shared = own.model_dump(include={"image_size", "on_bad_sample", "workers"})

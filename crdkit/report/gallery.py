@@ -200,8 +200,8 @@ def _images(data: ReportData, index: int, *, scales: Sequence[Scale], side: int)
         tiles.append(("mask", _resize(_white(mask), side), text))
     first = next(iter(pictures.values()), None)
     for (name, maps), scale in zip(_kinds(data), scales, strict=True):
-        heat = heat(maps[index], scale=scale, underlay=pictures.get(name, first), side=side)
-        tiles.append((f"{name} map", heat, f"{name} anomaly map"))
+        coloured = heat(maps[index], scale=scale, underlay=pictures.get(name, first), side=side)
+        tiles.append((f"{name} map", coloured, f"{name} anomaly map"))
     if mask is not None and mask.any():
         name, fused, text = tiles[-1]
         tiles[-1] = (name, _outlined(fused, mask), f"{text}, mask outlined,")

@@ -1,0 +1,310 @@
+"""Batches, streams and the command `predict`: the same numbers everywhere, and nothing half-written."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+from test_cli import fails, run
+from torch import nn
+
+from crdkit.cli import main
+from crdkit.detector import Detector
+from crdkit.errors import DataError
+from crdkit.folding import fold_batch_norms
+from crdkit.inference import Inference
+from crdkit.predict import open_folder, predict_inputs
+from crdkit.progress import set_quiet
+from crdkit.resident import build_dataset
+
+
+@pytest.fixture(scope="module")
+def detector(finished):
+    return Detector.load(finished / "detector", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def samples(tiny):
+    dataset = build_dataset(tiny)
+    return [dataset.read(record).sensors for record in dataset.records("test")[:5]]
+
+
+@pytest.fixture(scope="module")
+def tolerant(tiny, tmp_path_factory):
+    """The folder of a detector that can do without a sensor: the tiny one, its config aside."""
+    import crdkit
+
+    set_quiet(True)
+    folder = tmp_path_factory.mktemp("tolerant") / "detector"
+    crdkit.fit(tiny.with_overrides("training.modality_dropout=0.3", "training.epochs=1")).save(folder)
+    return folder
+
+
+def same(one, other):
+    assert one.score == pytest.approx(other.score, rel=1e-5)
+    assert one.scores == pytest.approx(other.scores, rel=1e-5)
+    np.testing.assert_allclose(one.anomaly_map, other.anomaly_map, atol=1e-5 * np.abs(other.anomaly_map).max())
+    assert one.maps.keys() == other.maps.keys()
+    for name, values in one.maps.items():
+        np.testing.assert_allclose(values, other.maps[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_batches_and_streams_give_what_single_samples_give(detector, samples, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        single = [detector.predict(sample) for sample in samples]
+        batch = detector.predict_batch(samples)
+        stream = list(detector.predict_stream(iter(samples), batch_size=2, workers=2))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for one, many, streamed in zip(single, batch, stream, strict=True):
+        same(many, one)
+        same(streamed, one)
+    assert detector.predict_batch([]) == []
+
+
+def test_folding_changes_rounding_only(detector, samples):
+    state = {name: value.clone() for name, value in detector.model.state_dict().items()}
+    inference = Inference(detector.model, detector.scorer)
+    assert all(part is not detector.model.branch(name) for name, part in inference.branches.items())
+    assert not any(
+        isinstance(part, nn.BatchNorm2d) for branch in inference.branches.values() for part in branch.modules()
+    )
+    views = detector.prepare(samples[0]).views
+    with torch.no_grad():
+        plain = detector.scorer(detector.model({name: view[None] for name, view in views.items()}))
+    folded = inference(lambda name: views[name][None])
+    for name, maps in plain.branches.items():
+        torch.testing.assert_close(folded.branches[name], maps, atol=1e-5, rtol=0)
+    torch.testing.assert_close(folded.pred_score, plain.pred_score, rtol=1e-5, atol=0)
+    for name, value in detector.model.state_dict().items():
+        assert torch.equal(value, state[name]), name
+
+
+class Backwards(nn.Module):
+    """Registered in one order, called in the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.norm.running_mean.fill_(2.0)
+
+    def forward(self, x):
+        return [self.convolution(self.norm(x))]
+
+
+def test_a_network_that_folding_would_change_is_left_alone(detector):
+    from crdkit.inference import _folded
+
+    image = torch.rand(1, 3, 8, 8)
+    network = Backwards().eval()
+    with torch.no_grad():
+        assert not torch.allclose(fold_batch_norms(network)(image)[0], network(image)[0])
+        assert _folded(network, lambda part: part(image)) is network
+        forwards = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
+        folded = _folded(forwards, lambda part: [part(image)])
+        assert folded is not forwards
+        torch.testing.assert_close(folded(image), forwards(image))
+
+
+def test_a_stream_reads_a_few_samples_ahead_only(detector, samples):
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield samples[taken % len(samples)]
+
+    stream = detector.predict_stream(endless(), batch_size=2, workers=2)
+    for place in range(6):
+        next(stream)
+        # batches of two that are done or under way, and two samples per thread ahead
+        assert taken <= 2 * (place // 2 + 1) + 4
+    before = threading.active_count()
+    stream.close()
+    assert threading.active_count() < before
+
+
+def test_a_bad_sample_of_a_stream_is_counted(detector, samples):
+    bad = {**samples[1], "xyz": np.zeros_like(samples[1]["xyz"])}
+    with pytest.raises(DataError, match=r"^sample 1: sensor 'xyz': no pixel holds a measurement"):
+        detector.predict_batch([samples[0], bad])
+    stream = detector.predict_stream([samples[0], bad], batch_size=1)
+    next(stream)
+    with pytest.raises(DataError, match="^sample 1: "):
+        next(stream)
+
+
+def read_scores(folder):
+    with (folder / "scores.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_of_the_detectors_layout(capsys, finished, scans, tmp_path):
+    out = tmp_path / "new/out"
+    code, printed, err = run(capsys, "--quiet", "predict", finished, scans / "biscuit", "--out", out)
+    assert (code, err) == (0, "")
+    expected = read_scores(finished)
+    assert printed == f"{out}: {len(expected)} samples\n"
+    rows = read_scores(out)
+    assert [list(row) for row in rows] == [list(row) for row in expected]
+    for row, one in zip(rows, expected, strict=True):
+        assert [row[key] for key in ("image_path", "defect_type", "gt_label")] == [
+            one[key] for key in ("image_path", "defect_type", "gt_label")
+        ]
+        for key in ("pred_score", "pred_score_rgb", "pred_score_depth"):
+            assert float(row[key]) == pytest.approx(float(one[key]), rel=1e-4)
+    assert {path.name for path in out.iterdir()} == {"scores.csv", "anomaly_maps", "branch_maps", "overlays"}
+    maps = sorted(path.relative_to(out / "anomaly_maps") for path in out.glob("anomaly_maps/*/*.tiff"))
+    assert len(maps) == len(expected)
+    detector = Detector.load(finished / "detector", device="cpu")
+    dataset = build_dataset(detector.config)
+    record = dataset.records("test")[0]
+    found = detector.predict(dataset.read(record).sensors)
+    values = tifffile.imread(out / f"anomaly_maps/{record.sample_id}.tiff")
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values, found.anomaly_map, atol=1e-5 * found.anomaly_map.max())
+    branch = tifffile.imread(out / f"branch_maps/depth/{record.sample_id}.tiff")
+    np.testing.assert_allclose(branch, found.maps["depth"], atol=1e-6)
+    with Image.open(out / f"overlays/{record.sample_id}.png") as overlay:
+        assert (overlay.size, overlay.mode) == ((64, 64), "RGB")
+    assert "is not an empty folder" in fails(capsys, "predict", finished, scans / "biscuit", "--out", out)
+    # the folder that holds the category gives the same
+    code, printed, _ = run(capsys, "--quiet", "predict", finished / "detector", scans)
+    assert code == 0
+    lines = printed.splitlines()
+    assert lines[0].split() == ["image_path", "pred_score"]
+    assert [line.split()[0] for line in lines[1:]] == [row["image_path"] for row in expected]
+
+
+def test_files_without_labels_and_pairs_of_one_sample(capsys, finished, scans, tmp_path):
+    source = scans / "biscuit/test/good"
+    for sensor, ending in (("rgb", "png"), ("xyz", "tiff")):
+        (tmp_path / "line" / sensor).mkdir(parents=True)
+        for stem in ("000", "001"):
+            shutil.copy(source / sensor / f"{stem}.{ending}", tmp_path / "line" / sensor)
+    code, printed, err = run(capsys, "--quiet", "predict", finished, tmp_path / "line", "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    rows = read_scores(tmp_path / "out")
+    assert [(row["image_path"], row["defect_type"], row["gt_label"]) for row in rows] == [
+        ("rgb/000.png", "unlabelled", ""),
+        ("rgb/001.png", "unlabelled", ""),
+    ]
+    known = {row["image_path"]: float(row["pred_score"]) for row in read_scores(finished)}
+    assert float(rows[1]["pred_score"]) == pytest.approx(known["biscuit/test/good/rgb/001.png"], rel=1e-4)
+    pair = (f"xyz={source / 'xyz/001.tiff'}", f"rgb={source / 'rgb/001.png'}")
+    code, printed, err = run(capsys, "--quiet", "predict", finished, *pair, "training.device=cpu")
+    assert (code, err) == (0, "")
+    path, score = printed.splitlines()[1].split()
+    assert path == str(source / "xyz/001.tiff")
+    assert float(score) == pytest.approx(float(rows[1]["pred_score"]), rel=1e-4)
+    assert run(capsys, "--quiet", "predict", finished, *pair, "--out", tmp_path / "one")[0] == 0
+    assert (tmp_path / "one/overlays/001.png").exists()
+
+
+def test_missing_sensors(capsys, finished, tolerant, scans, tmp_path):
+    image = scans / "biscuit/test/good/rgb/000.png"
+    assert "sensor 'xyz' is missing" in fails(capsys, "predict", finished, f"rgb={image}")
+    (tmp_path / "line/rgb").mkdir(parents=True)
+    shutil.copy(image, tmp_path / "line/rgb")
+    err = fails(capsys, "predict", finished, tmp_path / "line")
+    assert f"{tmp_path / 'line'}: sensor 'xyz' is missing: this detector needs ['rgb', 'xyz'], got ['rgb']" in err
+    code, printed, err = run(capsys, "--quiet", "predict", tolerant, f"rgb={image}")
+    assert (code, err) == (0, "")
+    assert printed.splitlines()[1].endswith("  without depth")
+    assert run(capsys, "--quiet", "predict", tolerant, tmp_path / "line", "--out", tmp_path / "out")[0] == 0
+    (row,) = read_scores(tmp_path / "out")
+    assert (row["missing"], row["pred_score_depth"]) == ("depth", "")
+    assert float(row["pred_score_rgb"]) > 0
+    assert not (tmp_path / "out/branch_maps/depth").exists()
+    root = Path(shutil.copytree(scans, tmp_path / "data"))
+    (root / "biscuit/test/good/xyz/001.tiff").unlink()
+    assert run(capsys, "--quiet", "predict", tolerant, root, "--out", tmp_path / "some")[0] == 0
+    assert [row["missing"] for row in read_scores(tmp_path / "some")][:3] == ["", "depth", ""] or "depth" in {
+        row["missing"] for row in read_scores(tmp_path / "some") if row["image_path"].endswith("good/rgb/001.png")
+    }
+    assert "001.tiff" in fails(capsys, "predict", finished, root)
+
+
+def test_careless_use(capsys, finished, scans, tmp_path):
+    image = scans / "biscuit/test/good/rgb/000.png"
+    out = ("--out", tmp_path / "out")
+    assert "holds no detector" in fails(capsys, "predict", tmp_path, scans)
+    assert "nowhere: does not exist" in fails(capsys, "predict", finished, "nowhere", *out)
+    assert "rgb=000.png" in fails(capsys, "predict", finished, image)
+    assert "give one folder" in fails(capsys, "predict", finished, scans, f"rgb={image}")
+    assert "given twice" in fails(capsys, "predict", finished, f"rgb={image}", f"rgb={image}")
+    assert "did you mean 'rgb'" in fails(capsys, "predict", finished, f"rgbb={image}")
+    assert "takes data.*" in fails(capsys, "predict", finished, scans, "training.epochs=2")
+    assert "holds no samples of a known layout" in fails(capsys, "predict", finished, tmp_path)
+    pair = (f"rgb={image}", f"xyz={tmp_path / 'lost.tiff'}")
+    assert "lost.tiff: the file does not exist" in fails(capsys, "predict", finished, *pair, *out)
+    assert not (tmp_path / "out").exists()
+
+
+def test_truncated_files_stop_or_are_skipped(capsys, finished, scans, tmp_path):
+    root = Path(shutil.copytree(scans, tmp_path / "data"))
+    damaged = root / "biscuit/test/good/xyz/001.tiff"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    assert str(damaged) in fails(capsys, "predict", finished, root, "--out", tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"data"}
+    code, _, err = run(
+        capsys, "--quiet", "predict", finished, root, "data.on_bad_sample=skip", "--out", tmp_path / "out"
+    )
+    assert code == 0
+    assert "skipped 1 of" in err
+    assert len(read_scores(tmp_path / "out")) == len(read_scores(finished)) - 1
+
+
+def test_masks_are_not_needed(capsys, finished, detector, scans, tmp_path):
+    root = Path(shutil.copytree(scans, tmp_path / "data"))
+    for mask in root.glob("biscuit/test/*/gt/*.png"):
+        mask.write_bytes(b"damaged")
+    inputs = open_folder(detector, root)
+    assert len(list(predict_inputs(detector, inputs))) == len(read_scores(finished))
+
+
+def test_a_failure_at_the_end_leaves_nothing(finished, scans, tmp_path, monkeypatch):
+    def stop(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("crdkit.predict._colour", stop)
+    assert main(["--quiet", "predict", str(finished), str(scans), "--out", str(tmp_path / "out")]) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_ctrl_c_leaves_nothing(finished, scans, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(scans, root)
+    good = root / "biscuit/test/good"
+    for place in range(1000, 1400):
+        for sensor, ending in (("rgb", "png"), ("xyz", "tiff")):
+            os.link(good / sensor / f"000.{ending}", good / sensor / f"{place}.{ending}")
+    out = tmp_path / "results/out"
+    command = [sys.executable, "-m", "crdkit", "predict", str(finished), str(root), "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(out.parent.glob(".out.*/overlays/*/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.splitlines()[-1] == "interrupted"
+    assert list(out.parent.iterdir()) == []
