@@ -1,4 +1,4 @@
-"""Batches, streams and the command `predict`: the same numbers everywhere, and nothing half-written."""
+"""The command `predict`: any folder or files in, scores, maps and overlays out, and nothing half-written."""
 
 from __future__ import annotations
 
@@ -8,23 +8,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-import torch
 from PIL import Image
 from test_cli import fails, run
-from torch import nn
 
 from crdkit.cli import main
 from crdkit.detector import Detector
-from crdkit.errors import DataError
-from crdkit.folding import fold_batch_norms
-from crdkit.inference import Inference
 from crdkit.predict import open_folder, predict_inputs
 from crdkit.progress import set_quiet
 from crdkit.resident import build_dataset
@@ -50,105 +44,6 @@ def tolerant(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tolerant") / "detector"
     crdkit.fit(tiny.with_overrides("training.modality_dropout=0.3", "training.epochs=1")).save(folder)
     return folder
-
-
-def same(one, other):
-    assert one.score == pytest.approx(other.score, rel=1e-5)
-    assert one.scores == pytest.approx(other.scores, rel=1e-5)
-    np.testing.assert_allclose(one.anomaly_map, other.anomaly_map, atol=1e-5 * np.abs(other.anomaly_map).max())
-    assert one.maps.keys() == other.maps.keys()
-    for name, values in one.maps.items():
-        np.testing.assert_allclose(values, other.maps[name], atol=1e-6)
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_batches_and_streams_give_what_single_samples_give(detector, samples, threads):
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        single = [detector.predict(sample) for sample in samples]
-        batch = detector.predict_batch(samples)
-        stream = list(detector.predict_stream(iter(samples), batch_size=2, workers=2))
-        assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
-    for one, many, streamed in zip(single, batch, stream, strict=True):
-        same(many, one)
-        same(streamed, one)
-    assert detector.predict_batch([]) == []
-
-
-def test_folding_changes_rounding_only(detector, samples):
-    state = {name: value.clone() for name, value in detector.model.state_dict().items()}
-    inference = Inference(detector.model, detector.scorer)
-    assert all(part is not detector.model.branch(name) for name, part in inference.branches.items())
-    assert not any(
-        isinstance(part, nn.BatchNorm2d) for branch in inference.branches.values() for part in branch.modules()
-    )
-    views = detector.prepare(samples[0]).views
-    with torch.no_grad():
-        plain = detector.scorer(detector.model({name: view[None] for name, view in views.items()}))
-    folded = inference(lambda name: views[name][None])
-    for name, maps in plain.branches.items():
-        torch.testing.assert_close(folded.branches[name], maps, atol=1e-5, rtol=0)
-    torch.testing.assert_close(folded.pred_score, plain.pred_score, rtol=1e-5, atol=0)
-    for name, value in detector.model.state_dict().items():
-        assert torch.equal(value, state[name]), name
-
-
-class Backwards(nn.Module):
-    """Registered in one order, called in the other."""
-
-    def __init__(self):
-        super().__init__()
-        self.convolution, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
-        self.norm.running_mean.fill_(2.0)
-
-    def forward(self, x):
-        return [self.convolution(self.norm(x))]
-
-
-def test_a_network_that_folding_would_change_is_left_alone(detector):
-    from crdkit.inference import _folded
-
-    image = torch.rand(1, 3, 8, 8)
-    network = Backwards().eval()
-    with torch.no_grad():
-        assert not torch.allclose(fold_batch_norms(network)(image)[0], network(image)[0])
-        assert _folded(network, lambda part: part(image)) is network
-        forwards = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
-        folded = _folded(forwards, lambda part: [part(image)])
-        assert folded is not forwards
-        torch.testing.assert_close(folded(image), forwards(image))
-
-
-def test_a_stream_reads_a_few_samples_ahead_only(detector, samples):
-    taken = 0
-
-    def endless():
-        nonlocal taken
-        while True:
-            taken += 1
-            yield samples[taken % len(samples)]
-
-    stream = detector.predict_stream(endless(), batch_size=2, workers=2)
-    for place in range(6):
-        next(stream)
-        # batches of two that are done or under way, and two samples per thread ahead
-        assert taken <= 2 * (place // 2 + 1) + 4
-    before = threading.active_count()
-    stream.close()
-    assert threading.active_count() < before
-
-
-def test_a_bad_sample_of_a_stream_is_counted(detector, samples):
-    bad = {**samples[1], "xyz": np.zeros_like(samples[1]["xyz"])}
-    with pytest.raises(DataError, match=r"^sample 1: sensor 'xyz': no pixel holds a measurement"):
-        detector.predict_batch([samples[0], bad])
-    stream = detector.predict_stream([samples[0], bad], batch_size=1)
-    next(stream)
-    with pytest.raises(DataError, match=r"^sample 1: "):
-        next(stream)
 
 
 def read_scores(folder):
