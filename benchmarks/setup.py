@@ -16,3 +16,6 @@ TINY = (
     "training.device=cpu",
 )
 """Overrides that make any RGB + depth preset a run of seconds without a network."""
+
+UNTRAINED_TEACHERS = ("modalities.rgb.encoder.pretrained=false", "modalities.depth.encoder.pretrained=false")
+"""Random teacher weights cost what trained ones do and need no download."""
