@@ -1,14 +1,17 @@
 """Measure how a training step grows with resolution, sensors and data: ``python -m benchmarks.scaling [--write]``.
 
-One thread, preset `quick`, random images: no data set is needed, only the offline teacher. About a minute on a quiet
-core. `python -m benchmarks.scaling_figure` draws the figure of docs/performance.md from what it writes.
+Preset `quick`, random images: no data set is needed, only the offline teacher. About a minute on a quiet core. Seconds
+are processor time of the one thread that computes, which other programs lengthen far less than the time on the clock.
+`python -m benchmarks.scaling_figure` draws the figure of docs/performance.md from what this writes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +50,7 @@ def configure(*, sensors: int, image_size: int, topology: str = "full", merge: s
 
 
 def epoch_seconds(config: RunConfig, *, samples: int, epochs: int) -> list[float]:
-    """Return what each epoch on random images took, but for one that warms up."""
+    """Return the processor time of each epoch on random images, but for one that warms up."""
     size = config.data.image_size
     images = torch.rand(samples, 3, size, size, generator=torch.Generator().manual_seed(0))
     record = SampleRecord(sample_id="random", split="train", label=0, defect_type="good", files={})
@@ -58,9 +61,9 @@ def epoch_seconds(config: RunConfig, *, samples: int, epochs: int) -> list[float
         labels=np.zeros(samples, dtype=np.int64),
     )
     loaded = with_features(config, CRD.from_config(config), split)
-    seconds: list[float] = []
-    loaded.train(epochs=1 + epochs, on_epoch=lambda log: seconds.append(log["seconds"]))
-    return seconds[1:]
+    moments: list[float] = []
+    loaded.train(epochs=1 + epochs, on_epoch=lambda log: moments.append(time.process_time()))
+    return [after - before for before, after in pairwise(moments)]
 
 
 def measure(

@@ -32,7 +32,7 @@ def _resolution(panel: Any, result: dict[str, Any]) -> None:
     sizes = [row["image_size"] for row in result["resolution"]]
     panel.plot([size**2 for size in sizes], [_step_ms(row) for row in result["resolution"]], "o-", color="tab:blue")
     panel.set_xticks([size**2 for size in sizes], [f"{size}²" for size in sizes])
-    panel.set(title="resolution, 2 sensors", xlabel="pixels", ylabel="ms per step")
+    panel.set(title="resolution, 2 sensors", xlabel="pixels", ylabel="CPU ms per step")
 
 
 def _sensors(panel: Any, result: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ def _sensors(panel: Any, result: dict[str, Any]) -> None:
         panel.plot([row["sensors"] for row in rows], [_step_ms(row) for row in rows], style, color=colour, label=label)
         panel.set_xticks([row["sensors"] for row in rows])
     size = result["image_size"]
-    panel.set(title=f"sensors, {size} x {size}", xlabel="sensors", ylabel="ms per step")
+    panel.set(title=f"sensors, {size} x {size}", xlabel="sensors", ylabel="CPU ms per step")
     panel.legend(frameon=False)
 
 
@@ -53,7 +53,7 @@ def _samples(panel: Any, result: dict[str, Any]) -> None:
     panel.set_xticks(counts)
     panel.set_xlim(left=0)
     size = result["image_size"]
-    panel.set(title=f"data, 2 sensors, {size} x {size}", xlabel="training samples", ylabel="s per epoch")
+    panel.set(title=f"data, 2 sensors, {size} x {size}", xlabel="training samples", ylabel="CPU s per epoch")
 
 
 def _step_ms(row: dict[str, Any]) -> float:
