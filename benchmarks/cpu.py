@@ -9,10 +9,14 @@ It writes cpu.json after every part, and cpu.md, to benchmarks/results or DIR. W
 from __future__ import annotations
 
 import argparse
+import os
+import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from benchmarks import job, measurements, metrics
 from benchmarks.machine import environment
@@ -20,7 +24,6 @@ from benchmarks.parts import Parts, clock, done, not_done
 from crdkit.config import RunConfig, load_config
 from crdkit.resident import build_dataset, build_views, load_split
 from crdkit.run import SPLITS
-from crdkit.training import select_device
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -66,15 +69,25 @@ def jobs(config: RunConfig, *, rounds: int, epochs_measured: int | None) -> dict
 
 
 def loading(config: RunConfig, *, rounds: int) -> dict[str, Any]:
-    """Time the decoding of all splits."""
-    device = select_device(config.training.device)
-    dataset, views = build_dataset(config), build_views(config)
+    """Time how all splits are decoded, and how they are read again from a warm cache, in turns."""
+    views = build_views(config)
 
-    def decode() -> None:
+    def load(run: RunConfig) -> None:
         for split in SPLITS:
-            load_split(dataset, split, views=views, device=device)
+            load_split(build_dataset(run), split, views=views, device=torch.device("cpu"))
 
-    return {"seconds": {"decode": [clock(decode, device) for _ in range(rounds)]}}
+    with tempfile.TemporaryDirectory() as folder:
+        runs = {"decode": config}
+        if "cache" in type(config.data).model_fields:
+            runs["warm_cache"] = config.with_overrides(f"data.cache={folder}")
+            load(runs["warm_cache"])
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(rounds):
+            for name, run in runs.items():
+                seconds[name].append(clock(lambda run=run: load(run)))
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    ratio = medians["decode"] / medians["warm_cache"] if "warm_cache" in medians else None
+    return {"seconds": seconds, "median_seconds": medians, "ratio": ratio}
 
 
 def _ratio(result: dict[str, Any], name: str, *, what: str, key: str = "median_seconds") -> str | None:
@@ -127,11 +140,14 @@ def _notes(result: dict[str, Any]) -> list[str]:
         seconds = found["seconds"]
         lines.append(
             f"- Where training time goes: {found['share']:.1%} in the step (forward, losses, backward, optimiser), "
-            f"{seconds['gather'] / seconds['train']:.1%} gathering batches, the rest {seconds['other']:.3f} of "
-            f"{seconds['train']:.2f} s."
+            f"{seconds['other']:.3f} of {seconds['train']:.2f} s elsewhere (gathering batches, logging)."
         )
     if found := done(result, "loading"):
-        lines += [f"- Loading all splits, {how}: {min(times):.3f} s." for how, times in found["seconds"].items()]
+        how = ", ".join(
+            f"{name.replace('_', ' ')} {seconds:.3f} s" for name, seconds in found["median_seconds"].items()
+        )
+        ratio = f": {found['ratio']:.1f}x" if found["ratio"] else ""
+        lines.append(f"- Loading all splits: {how}{ratio}.")
     if found := done(result, "job"):
         gib = {name: value / 2**30 for name, value in found["peak_bytes"].items()}
         within = "within" if found["peak_within_baseline_plus_resident"] else "above"
@@ -160,6 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--predictions", type=int, default=20, help="samples predicted one by one in each round")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of cpu.json and cpu.md")
     options = parser.parse_args(arguments)
+    os.environ.pop("CRDKIT_CACHE", None)  # files are decoded, unless a part says otherwise
     config = load_config(options.preset).with_overrides(
         f"data.category={options.category}",
         f"training.epochs={options.epochs}",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -215,6 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not options.smoke and not torch.cuda.is_available():
         parser.error("there is no CUDA device; --smoke runs every part with tiny settings on the CPU")
     set_quiet(False)
+    os.environ.pop("CRDKIT_CACHE", None)  # files are decoded
     sizes = SMOKE if options.smoke else FULL
     header = {"smoke": options.smoke, "environment": environment(), "epochs": sizes.epochs}
     parts = Parts(options.out / "gpu.json", header, budget_s=sizes.budget_s)
