@@ -18,7 +18,7 @@ from benchmarks.parts import clock, wait
 from crdkit.config import RunConfig, TrainingConfig
 from crdkit.evaluation import Scorer
 from crdkit.model import CRD
-from crdkit.resident import build_dataset, build_views, load_split
+from crdkit.resident import build_dataset, build_views, load_split, view_sample
 from crdkit.run import fit
 from crdkit.run_directory import read_metrics
 from crdkit.training import select_device
@@ -153,8 +153,11 @@ def prediction(config: RunConfig, *, batch: int, batches: int, singles: int) -> 
     detector = untrained(config)
     device = detector.device
     sensors = raw_samples(config, singles)
-    size = config.data.image_size
-    views = {name: torch.rand(batch, 3, size, size, pin_memory=device.type == "cuda") for name in config.modalities}
+    viewed = [view_sample(detector.views, sample, image_size=config.data.image_size) for sample in sensors[:batch]]
+    repeated = [viewed[row % len(viewed)] for row in range(batch)]
+    views = {name: torch.stack([view[name] for view in repeated]) for name in config.modalities}
+    if device.type == "cuda":
+        views = {name: view.pin_memory() for name, view in views.items()}
 
     @torch.no_grad()
     def predict_batch() -> None:

@@ -16,7 +16,7 @@ from crdkit.config import RunConfig
 def test_ours(benchmark: Any, tiny: RunConfig, tmp_path: Path) -> None:
     folders = iter(range(100))
     done = benchmark.pedantic(lambda: job.ours(tiny, tmp_path / str(next(folders))), rounds=2)
-    assert done["resident_bytes"]["inputs"] == 24 * 64 * 64 * 4 * (3 + 3)  # samples, pixels, float32, channels
+    assert done["resident_bytes"]["inputs"] == 24 * 64 * 64 * 4 * (3 + 1)  # samples, pixels, float32, channels
 
 
 def test_baseline(benchmark: Any, tiny: RunConfig) -> None:
