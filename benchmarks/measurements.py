@@ -1,0 +1,137 @@
+"""What the CPU and the GPU benchmark both measure: epochs, where training time goes, single predictions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from benchmarks.baseline.data import training_loader, workers
+from benchmarks.baseline.predict import Predictor
+from benchmarks.baseline.train import Baseline
+from benchmarks.parts import alternate, clock
+from crdkit import training
+from crdkit.config import RunConfig
+from crdkit.detector import Detector
+from crdkit.evaluation import Scorer
+from crdkit.model import CRD
+from crdkit.resident import ResidentSplit, TeacherFeatures, build_dataset, build_views, load_split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A model beside the resident training split and its teacher features: what an epoch works on."""
+
+    config: RunConfig
+    model: CRD
+    normals: ResidentSplit
+    features: TeacherFeatures
+
+    def train(self, *, epochs: int, on_epoch: Callable[[training.EpochLog], None] = lambda log: None) -> None:
+        """Train some epochs more, with new optimisers."""
+        options = self.config.training.model_copy(update={"epochs": epochs})
+        training.train(self.model, self.features, options, samples=len(self.normals), on_epoch=on_epoch)
+
+
+def load(config: RunConfig) -> Loaded:
+    """Decode the training split and compute its teacher features, as `crdkit.fit` does."""
+    device = training.select_device(config.training.device)
+    normals = load_split(build_dataset(config), "train", views=build_views(config), device=device)
+    model = CRD.from_config(config).to(device)
+    return with_features(config, model, normals)
+
+
+def with_features(config: RunConfig, model: CRD, normals: ResidentSplit) -> Loaded:
+    """Compute the teacher features of a resident split."""
+    options = config.training
+    features = TeacherFeatures(
+        model, normals.inputs, batch_size=options.batch_size, budget_gib=options.feature_cache_gib
+    )
+    return Loaded(config=config, model=model, normals=normals, features=features)
+
+
+def epochs(config: RunConfig, *, rounds: int) -> dict[str, Any]:
+    """Time one epoch of each, in turns; the first of each has equal weights and order, so its loss must be equal."""
+    loaded, baseline = load(config), Baseline(config)
+    loader = training_loader(config)
+    losses: dict[str, list[float]] = {"ours": [], "baseline": []}
+    result = alternate(
+        ours=lambda: loaded.train(epochs=1, on_epoch=lambda log: losses["ours"].append(log["loss"])),
+        baseline=lambda: losses["baseline"].append(baseline.train_epoch(loader, 0)["loss"]),
+        rounds=rounds,
+        device=baseline.device,
+    )
+    return {
+        **result,
+        "samples": len(loaded.normals),
+        "workers": workers(),
+        "loss_of_first_epoch": {name: values[0] for name, values in losses.items()},
+    }
+
+
+@contextmanager
+def timed(owner: Any, name: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Add up what calls of ``owner.name`` take, under that name."""
+    original = getattr(owner, name)
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return original(*arguments, **options)
+        finally:
+            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
+
+    with mock.patch.object(owner, name, call):
+        yield
+
+
+def step_share(config: RunConfig, *, epochs: int) -> dict[str, Any]:
+    """Return how much of training is the step: forward, losses, backward and optimiser of all branches.
+
+    The rest is building optimisers, orders, gathering batches, and reading and logging the losses. For a CPU only: on a
+    GPU a step returns before it is done.
+    """
+    loaded = load(config)
+    seconds: dict[str, float] = {}
+    with timed(training, "train_step", seconds):
+        total = clock(lambda: loaded.train(epochs=epochs))
+    step = seconds["train_step"]
+    return {"epochs": epochs, "seconds": {"train": total, "step": step, "other": total - step}, "share": step / total}
+
+
+def untrained(config: RunConfig) -> Detector:
+    """Return a detector whose students have their initial weights: what it computes costs the same."""
+    device = training.select_device(config.training.device)
+    return Detector(config=config, model=CRD.from_config(config), scorer=Scorer(config)).to(device)
+
+
+def raw_samples(config: RunConfig, count: int) -> list[Mapping[str, np.ndarray]]:
+    """Return the sensors of the first ``count`` test samples, decoded."""
+    dataset = build_dataset(config)
+    return [dataset.read(record).sensors for record in dataset.records("test")[:count]]
+
+
+def single_predictions(config: RunConfig, *, samples: int, rounds: int) -> dict[str, Any]:
+    """Time one sample at a time, raw sensors in memory to map and score in memory, in turns."""
+    detector, predictor = untrained(config), Predictor(Baseline(config))
+    sensors = raw_samples(config, samples)
+    expected, found = predictor.predict(sensors[0]), detector.predict(sensors[0])  # also the warm-up
+    seconds: dict[str, list[float]] = {"ours": [], "baseline": []}
+    for _ in range(rounds):
+        for sample in sensors:
+            seconds["baseline"].append(clock(lambda sample=sample: predictor.predict(sample), detector.device))
+            seconds["ours"].append(clock(lambda sample=sample: detector.predict(sample), detector.device))
+    p50 = {name: float(np.median(values)) for name, values in seconds.items()}
+    return {
+        "predictions": rounds * len(sensors),
+        "input": list(next(iter(sensors[0].values())).shape[:2]),
+        "p50_seconds": p50,
+        "p95_seconds": {name: float(np.quantile(values, 0.95)) for name, values in seconds.items()},
+        "ratio": p50["baseline"] / p50["ours"],
+        "score_of_first": {"ours": found.score, "baseline": expected[1]},
+    }

@@ -1,0 +1,57 @@
+"""How much memory a process took, and how much of it a run keeps on purpose."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from crdkit.detector import Detector
+from crdkit.resident import build_dataset, view_sample
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has held."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss of a new process starts at its parent's peak
+        found = [line.split() for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")]
+        if found:
+            return int(found[0][1]) * 1024
+    return _maximum(resource.RUSAGE_SELF)
+
+
+def largest_child_bytes() -> int:
+    """Return the most memory that any finished child has held, pages shared with this process included."""
+    return _maximum(resource.RUSAGE_CHILDREN)
+
+
+def _maximum(who: int) -> int:
+    return resource.getrusage(who).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def resident_bytes(detector: Detector, counts: Mapping[str, int]) -> dict[str, int]:
+    """Return what a run keeps in memory by design: every split's views, and the training split's teacher features."""
+    config = detector.config
+    dataset = build_dataset(config)
+    views = view_sample(
+        detector.views, dataset.read(dataset.records("train")[0]).sensors, image_size=config.data.image_size
+    )
+    inputs = sum(view.numel() * view.element_size() for view in views.values())
+    features = sum(
+        4 * channels * size * size
+        for spec in detector.model.specs.values()
+        for channels, size in zip(spec.channels, spec.sizes, strict=True)
+    )
+    kept = features * counts["train"] <= config.training.feature_cache_gib * 2**30
+    return {
+        "inputs": inputs * sum(counts[split] for split in ("train", "validation", "test")),
+        "teacher_features": features * counts["train"] if kept else 0,
+    }
+
+
+def peak_device_bytes() -> int | None:
+    """Return the most memory that tensors took on the GPU; None without one."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None

@@ -1,0 +1,26 @@
+"""Loading a split: decoded to stay resident, and as the baseline's DataLoader brings it every epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from benchmarks.baseline.data import training_loader
+from crdkit.config import RunConfig
+from crdkit.resident import build_dataset, build_views, load_split
+
+
+def test_decode(benchmark: Any, tiny: RunConfig) -> None:
+    dataset, views = build_dataset(tiny), build_views(tiny)
+    split = benchmark(load_split, dataset, "train", views=views, device=torch.device("cpu"))
+    assert len(split) == 6
+
+
+def test_baseline_loads_the_same_views(benchmark: Any, tiny: RunConfig) -> None:
+    split = load_split(build_dataset(tiny), "train", views=build_views(tiny), device=torch.device("cpu"))
+    loader = training_loader(tiny)
+    batches = benchmark.pedantic(lambda: list(loader), rounds=3)
+    for name, resident in split.inputs.items():
+        loaded = torch.cat([batch["images"][name] for batch in batches])
+        assert torch.equal(loaded.sum((1, 2, 3)).sort().values, resident.sum((1, 2, 3)).sort().values)
