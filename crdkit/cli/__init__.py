@@ -1,0 +1,68 @@
+"""The command line: exit code 0 done, 2 wrong use or bad input in one line, 130 Ctrl-C, 1 internal error."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+from crdkit.cli.app import app
+from crdkit.decoding import BadSampleWarning
+from crdkit.errors import CrdkitError
+
+INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _one_line_warning
+        warnings.simplefilter("always", BadSampleWarning)
+        return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        result: Any = app(arguments, standalone_mode=False, prog_name="crdkit")
+        return _interrupted() if result == INTERRUPTED else int(result or 0)
+    except CrdkitError as error:
+        return _fail(str(error), code=2)
+    except KeyboardInterrupt:
+        return _interrupted()
+    except OSError as error:  # a full disk, a folder taken away: the system's word is the clearest
+        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", code=2)
+    except Exception as error:
+        if type(error).__module__.startswith(("click", "typer")):
+            return _usage_error(error)
+        import traceback
+
+        traceback.print_exc()
+        return _fail(f"internal error: {type(error).__name__}: {error}; please report it", code=1)
+
+
+def _usage_error(error: Any) -> int:
+    if type(error).__name__ == "Abort":
+        return _interrupted()
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return 2
+    return _fail(f"{error.format_message()} (see crdkit --help)", code=2)
+
+
+def _fail(message: str, *, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def _interrupted() -> int:
+    print("interrupted", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _one_line_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"warning: {message}", file=sys.stderr)  # with --quiet too
+
+
+def entry_point() -> None:
+    """Entry point of the console script."""
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""Commands that look around: describe, list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crdkit.cli.arguments import Overrides
+
+
+def describe(
+    what: Annotated[str, typer.Argument(metavar="PRESET|FILE.yaml|DIR", help="A configuration, or a run.")],
+    overrides: Overrides = None,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print the graph as a Mermaid flowchart only.")] = False,
+) -> None:
+    """Show the graph, and parameters and GFLOP of every part; of a run also its provenance. Downloads nothing."""
+    from crdkit.config import load_config, preset_names
+    from crdkit.description import describe, describe_run
+    from crdkit.errors import ConfigError
+    from crdkit.tables import show_description
+
+    if Path(what).is_dir() and what not in preset_names():
+        if overrides:
+            raise ConfigError(f"override {overrides[0]!r}: a run is described as it is; give a preset or a YAML file")
+        described = describe_run(what)
+    else:
+        described = describe(load_config(what).with_overrides(*(overrides or ())))
+    if mermaid:
+        typer.echo(described.mermaid(), nl=False)
+    else:
+        show_description(described)
+
+
+def list_names(
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="encoders, modalities, filters, amplifiers, aggregations, datasets or presets."),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRESET|FILE.yaml",
+            help="List the parts of its plug-ins too, and without KIND also what it is made of, as `describe` does.",
+        ),
+    ] = None,
+) -> None:
+    """List what can be named in a configuration, with the options of each."""
+    from crdkit.catalogue import catalogue
+    from crdkit.config import load_config
+    from crdkit.description import describe
+    from crdkit.tables import catalogue_tables, show, show_description
+
+    chosen = None if config is None else load_config(config)  # imports its plug-ins
+    for table in catalogue_tables(catalogue(kind)):
+        show(table)
+    if chosen is not None and kind is None:
+        show_description(describe(chosen))

@@ -1,0 +1,86 @@
+"""Commands that train and evaluate: demo, train, evaluate, sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crdkit.cli.arguments import Overrides
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="New folder for data, run directories and reports.")] = Path("crdkit-demo"),
+) -> None:
+    """Write synthetic scans, train on them, show the result: under two minutes, no network, no data needed."""
+    from crdkit.demo import run_demo
+    from crdkit.tables import results_table, show
+
+    results = run_demo(out)
+    show(results_table({name: metrics["aggregate"] for name, metrics in results.items()}))
+    for name in results:
+        typer.echo(f"report: {out / 'runs' / name / 'report.html'}")
+
+
+def train(
+    preset: Annotated[str, typer.Argument(metavar="PRESET|FILE.yaml", help="See `crdkit list presets`.")],
+    out: Annotated[Path, typer.Option(help="New folder for the run.")],
+    overrides: Overrides = None,
+    *,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an unfinished run in --out; leave a finished one alone.")
+    ] = False,
+) -> None:
+    """Train a detector, evaluate it, and write a run directory with report.html."""
+    from crdkit.config import load_config
+    from crdkit.run import fit
+    from crdkit.run_directory import read_metrics
+    from crdkit.tables import show, show_metrics
+
+    config = load_config(preset).with_overrides(*(overrides or ()))
+    fit(config, out, resume=resume)
+    show_metrics(read_metrics(out))
+    show(f"report: {out / 'report.html'}")
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="A finished run.")],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for metrics.json, scores.csv and report.html.")] = None,
+) -> None:
+    """Print the metrics of a finished run on its own test split, or on other data (data.root=...)."""
+    from crdkit.run import evaluate_run
+    from crdkit.tables import show, show_metrics
+
+    show_metrics(evaluate_run(run, *(overrides or ()), out=out))
+    if out is not None:
+        show(f"report: {out / 'report.html'}")
+
+
+def sweep(
+    preset: Annotated[str, typer.Argument(metavar="PRESET|FILE.yaml", help="See `crdkit list presets`.")],
+    *,
+    overrides: Overrides = None,
+    categories: Annotated[
+        list[str] | None, typer.Option(metavar="NAME...", help="Category folders; all in data.root if not given.")
+    ] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option(metavar="N...", min=0, help="Seeds of training; 0 if none.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="New folder for the runs and their tables.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on in a folder of this sweep: finished runs are read, not repeated.")
+    ] = False,
+) -> None:
+    """Train and evaluate over categories and seeds; started by torchrun, ranks share the runs."""
+    from crdkit.config import load_config
+    from crdkit.sweep import sweep as run_sweep
+    from crdkit.tables import show, show_sweep
+
+    config = load_config(preset).with_overrides(*(overrides or ()))
+    outcome = run_sweep(config, out=out, categories=categories or None, seeds=seeds or [0], resume=resume)
+    if outcome.leader:
+        show_sweep(outcome)
+        show(f"tables: {out / 'results.md'}, results.csv, results.json")
+        outcome.raise_if_skipped()
