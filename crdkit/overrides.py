@@ -79,7 +79,9 @@ def keep_choices(table: Mapping[str, Any], key: str) -> dict[str, Any]:
         {'scoring.sigma': {}}
     """
     part = key.removesuffix(".name")  # another part drops the options of the one it replaces
-    return {chosen: choices for chosen, choices in table.items() if chosen != part and not chosen.startswith(f"{part}.")}
+    return {
+        chosen: choices for chosen, choices in table.items() if chosen != part and not chosen.startswith(f"{part}.")
+    }
 
 
 def read_override(override: str, config: BaseModel) -> tuple[str, Any]:

@@ -190,7 +190,9 @@ def test_what_is_said_beats_what_a_recipe_chooses(other):
 
 
 def test_choices_by_category_are_checked(quick):
-    with pytest.raises(ConfigError, match=r"by_category: scoring\.sigma .* needs a value for each category and one for"):
+    with pytest.raises(
+        ConfigError, match=r"by_category: scoring\.sigma .* needs a value for each category and one for"
+    ):
         quick.with_overrides("by_category={scoring.sigma: {tire: 2}}")
     chosen = quick.with_overrides("by_category={scoring.sigme: {tire: 2, other: 4}}")
     with pytest.raises(ConfigError, match="unknown key 'sigme'"):

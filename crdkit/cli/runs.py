@@ -53,7 +53,8 @@ def evaluate(
     published: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Checkpoint of the published CRD code: calibrate and score it; --out gets a detector too."
+            metavar="FILE",
+            help="Checkpoint of the published CRD code: calibrate and score it; --out gets a detector too.",
         ),
     ] = None,
 ) -> None:
