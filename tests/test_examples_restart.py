@@ -53,7 +53,7 @@ def test_what_is_missing_or_interrupted_is_picked_up(study, tmp_path, monkeypatc
     metrics = out / category / "seed0" / "metrics.json"
     shutil.move(tmp_path / "data" / lacking, tmp_path / lacking)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train_step", interrupt_after(2))
+        patch.setattr(training, "train_step", interrupt_after(1))  # after its first epoch
         assert study() == 130
     assert "interrupted; the same command goes on" in capsys.readouterr().err
     assert not metrics.exists()
