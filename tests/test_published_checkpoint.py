@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
-import subprocess
-import sys
 
 import golden
 import pytest
@@ -14,14 +11,10 @@ import torch
 
 from crdkit import reference
 from crdkit.cli import main
-from crdkit.config import RunConfig
 from crdkit.detector import Detector
 from crdkit.errors import DetectorFormatError
 from crdkit.progress import set_quiet
 from crdkit.run_directory import read_metrics
-from crdkit.synthetic import write_mvtec3d
-
-GIB = 2**30
 
 
 @pytest.fixture(scope="module")
@@ -132,33 +125,3 @@ def test_students_of_other_modalities_are_refused(students):
     model = reference.published_model(("rgb", "normals"))
     with pytest.raises(DetectorFormatError, match=r"students of \['depth', 'rgb'\], .* are \['normals', 'rgb'\]"):
         reference.load_into(model, students)
-
-
-SCRIPT = """
-import json, resource, sys
-from crdkit.cli import main
-code = main(sys.argv[1:])
-print(json.dumps({"code": code, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory in Linux's unit")
-def test_a_checkpoint_of_the_published_size(tmp_path):
-    """1.5 GB of students, under 8 GiB: read by the preset, its teachers untrained, and scored on two samples."""
-    data = write_mvtec3d(tmp_path / "data", categories=["gear"], train=0, validation=2, test_good=1, test_per_defect=0)
-    students = {f"student_{name}": golden.student_state(name) for name in golden.MODALITIES}
-    torch.save(students, tmp_path / "crd_gear.pth")
-    untrained = [f"modalities.{name}.encoder.pretrained=false" for name in golden.MODALITIES]
-    arguments = ["evaluate", "crd-mvtec3d", f"data.root={data}", "data.category=gear", *untrained,
-                 "training.device=cpu", "training.batch_size=1", "--published", str(tmp_path / "crd_gear.pth"),
-                 "--out", str(tmp_path / "out")]  # fmt: skip
-    del students
-    finished = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    result = json.loads(finished.stdout.splitlines()[-1])
-    assert result["code"] == 0, finished.stderr
-    assert result["peak"] * 1024 < 8 * GIB
-    assert read_metrics(tmp_path / "out")["parameters"]["student"] == 386_713_612
-    config = RunConfig.from_yaml(tmp_path / "out/config.yaml")
-    assert config.graph == RunConfig.preset("crd-mvtec3d").graph

@@ -48,6 +48,7 @@ def test_the_commands_of_the_page_are_understood():
         assert run.data.category is not None or command[1] == "sweep"
 
 
+@pytest.mark.usefixtures("without_reports")
 def test_the_table_of_a_data_set_never_seen(tmp_path, monkeypatch, capsys):
     """As typed there, with what makes it small appended."""
     (line,) = (line for line in lines() if " && " in line)
