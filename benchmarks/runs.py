@@ -31,7 +31,8 @@ def row(cells: list[str]) -> str:
 def numbers(results: Sequence[RunResult]) -> list[str]:
     """Return the means of the table's columns: percent, then seconds of training and of everything."""
     values = [Statistic.of([result.value(key) for result in results]).mean for key in COLUMNS]
-    seconds = [mean(result.metrics["seconds"][phase] for result in results) for phase in ("train", "total")]
+    # a run that was scored with another one's students has no seconds of training
+    seconds = [mean(result.metrics["seconds"][phase] or 0 for result in results) for phase in ("train", "total")]
     return [*map(percent, values), *(f"{value:.0f}" for value in seconds)]
 
 

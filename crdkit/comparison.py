@@ -1,4 +1,4 @@
-"""Measured beside published values: a preset over categories and seeds, and ablations of its parts."""
+"""Measured beside published values: a preset over categories and seeds."""
 
 from __future__ import annotations
 
@@ -28,9 +28,6 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "Regions, exact": ("aupro_0.30", "aupro_0.01"),
     "Regions, 100 thresholds": ("aupro100t_0.30", "aupro100t_0.01"),
 }
-PAPER = ("image_auroc", "pixel_auroc", "aupro_0.30", "image_ap", "pixel_ap")
-"""Columns of the paper's ablations."""
-ABLATED = (*PAPER, "aupro100t_0.30")
 EXACT_OR_NOT = (
     "AU-PRO is exact, as in the official code of MVTec 3D-AD, but where a column says 100 thresholds, as some "
     "published code samples it: never compare one with the other. A mean is compared with a published one over the "
@@ -155,94 +152,28 @@ def reproduce(
     lines = category_lines(summary, keys, published=published, dataset=base.data.name, method=method)
     grids = [compare(lines, group, title=name, name="category") for name, group in GROUPS.items()]
     details = [summary.grid(title="Runs and seconds")]
-    subtitle = f"{' + '.join(base.modalities)} on {base.data.name}, {_beside(method, grids)}"
-    _write(outcome, title=title, subtitle=subtitle, grids=grids, details=details, variant="")
+    subtitle = f"{' + '.join(base.modalities)} on {base.data.name}, {beside(method, grids)}"
+    write_comparison(outcome, title=title, subtitle=subtitle, grids=grids, details=details, variant="")
     return outcome
 
 
-@dataclass(frozen=True, kw_only=True)
-class AblationRow:
-    """One row of an ablation table: the fused map of a variant, or the map of one of its branches."""
-
-    variant: str
-    branch: str | None = None
-    published: str = ""
-    """The method under which the row's value is published."""
-
-
-def ablate(
-    base: RunConfig,
-    *,
-    variants: Mapping[str, Sequence[str]],
-    tables: Mapping[str, Mapping[str, AblationRow]],
-    method: str,
-    out: Path,
-    categories: Sequence[str] | None,
-    seeds: Sequence[int],
-    published: Published = published_values,
-    title: str,
-) -> Sweep:
-    """Sweep every variant in ``out/<variant>``, and write their tables and one page, as `reproduce` does.
-
-    Args:
-        base: the configuration that the variants change.
-        variants: overrides by name; each is run once, however many rows show it. The last gives the pictures.
-        tables: rows by name, by the table's title.
-        method: whose values per category are published: its categories are those of a published mean.
-        out: new folder, or that of an earlier call.
-        categories: None for all that lie in ``data.root``.
-        seeds: of training.
-        published: looks published values up; those of `crdkit.published` if not given.
-        title: of the page.
-
-    Raises:
-        CrdkitError: see `crdkit.sweep.sweep`.
-    """
-    outcome = sweep(
-        base.with_overrides(SAMPLED), variants=variants, out=out, categories=categories, seeds=seeds, resume=True
-    )
-    if not outcome.leader:
-        return outcome
-    dataset = base.data.name
-    theirs = set(published(dataset, method, PAPER[0])) - {MEAN}
-
-    def line(row: AblationRow) -> Line:
-        summary = outcome.summary(row.variant)
-        return Line(
-            measured={key: summary.of(MEAN, key, branch=row.branch) for key in ABLATED},
-            published={key: published(dataset, row.published, key).get(MEAN) for key in ABLATED},
-            comparable=theirs == set(summary.categories),
-        )
-
-    grids = [
-        compare({name: line(row) for name, row in rows.items()}, ABLATED, title=table, name="variant")
-        for table, rows in tables.items()
-    ]
-    details = [_by_category(outcome, list(variants), key) for key in ABLATED]
-    subtitle = f"Means over the categories of {dataset}, {_beside(method, grids)}"
-    _write(outcome, title=title, subtitle=subtitle, grids=grids, details=details, variant=list(variants)[-1])
-    return outcome
-
-
-def _beside(method: str, grids: Sequence[Grid]) -> str:
+def beside(method: str, grids: Sequence[Grid]) -> str:
+    """Return whose published values stand in ``grids``, if any do."""
     known = any(column.kind == "published" for grid in grids for column in grid.columns)
     return f"beside the published values of {method}" if known else f"without published values of {method}"
 
 
-def _by_category(outcome: Sweep, variants: Sequence[str], key: str) -> Grid:
-    """Return one metric of every variant: a row each, a column per category."""
-    names = [*dict.fromkeys(result.category for result in outcome.results), MEAN]
-    rows = {}
-    for variant in variants:
-        summary = outcome.summary(variant)
-        rows[variant] = [percent_cell(summary.of(name, key)) for name in names]
-    columns = [Column(name, "measured") for name in names]
-    return Grid(title=f"{label(key)} per category", name="variant", columns=columns, rows=rows)
-
-
-def _write(
-    outcome: Sweep, *, title: str, subtitle: str, grids: Sequence[Grid], details: Sequence[Grid], variant: str
+def write_comparison(
+    outcome: Sweep,
+    *,
+    title: str,
+    subtitle: str,
+    grids: Sequence[Grid],
+    details: Sequence[Grid],
+    variant: str,
+    remarks: Sequence[str] = (),
 ) -> None:
+    """Write comparison.{md,csv,tex,html} and figures of a sweep; the pictures are of one variant's first runs."""
     chosen: dict[str, Path] = {}
     for result in outcome.summary(variant).results:
         chosen.setdefault(result.category, result.folder / "figures" / "gallery.png")
@@ -252,7 +183,7 @@ def _write(
         grids=grids,
         details=details,
         notes=[f"skipped: {skip.job.name}: {skip.reason}" for skip in outcome.skipped],
-        remarks=[note(Summary(results=outcome.results)).strip(), EXACT_OR_NOT],
+        remarks=[*remarks, note(Summary(results=outcome.results)).strip(), EXACT_OR_NOT],
         pictures=chosen,
     )
     write_study(study, outcome.out)

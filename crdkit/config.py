@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.resources
 from collections.abc import Mapping
 from itertools import takewhile
@@ -27,7 +28,7 @@ from crdkit.filters import FilterConfig, filters
 from crdkit.graph import CrossmodalGraph, Edge, Topology, topology_pairs
 from crdkit.losses import LossKind
 from crdkit.modalities import ModalityConfig, modalities
-from crdkit.overrides import apply_override, read_override
+from crdkit.overrides import apply_override, choose_by_category, keep_choices, read_override
 from crdkit.plugins import import_plugin, resolve_plugin
 from crdkit.registry import StrictConfig
 from crdkit.student import Merge, StudentConfig
@@ -174,6 +175,19 @@ class RunConfig(StrictConfig):
         default_factory=lambda: aggregations.build_config("normalised_sum")
     )
     scoring: ScoringConfig = ScoringConfig()
+    by_category: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="options that a published recipe chooses by category: {key.path: {category: value, other: value}}",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_by_category(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not value.get("by_category"):
+            return value
+        values = copy.deepcopy(value)
+        choose_by_category(values)
+        return values
 
     @model_validator(mode="before")
     @classmethod
@@ -252,7 +266,7 @@ class RunConfig(StrictConfig):
         """Return a copy with each ``key.path=value`` applied; values are read as YAML, names and paths as typed.
 
         Naming another part (``aggregation.name=max``) drops the options of the part it replaces;
-        ``modalities.depth=null`` takes a modality out.
+        ``modalities.depth=null`` takes a modality out. What is overridden here is no longer chosen by ``by_category``.
 
         Raises:
             ConfigError: an override has no ``=``, its key is unknown, or its value is not allowed.
@@ -264,7 +278,9 @@ class RunConfig(StrictConfig):
             return self.with_overrides(*parts).with_overrides(*(text for text in overrides if text not in parts))
         values = self.model_dump(mode="json")
         for override in overrides:
-            apply_override(values, *read_override(override, self))
+            key, value = read_override(override, self)
+            apply_override(values, key, value)
+            values["by_category"] = keep_choices(values["by_category"] or {}, key)
         return self.from_dict(values, source=" ".join(overrides))
 
     def to_yaml(self) -> str:

@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 from crdkit.errors import ConfigError
 
+OTHER = "other"
+"""In ``by_category``: every category that is not named."""
 KEPT_WITH_DATA = {"root", "category", "image_size", "on_bad_sample", "workers"}
 
 
@@ -41,6 +43,45 @@ def apply_override(values: dict[str, Any], key: str, value: Any) -> None:
         node.pop(last, None)
         return
     node[last] = value
+
+
+def choose_by_category(values: dict[str, Any]) -> None:
+    """Set in ``values``, in place, every key of ``by_category`` to what it holds for ``data.category``.
+
+    Without a category nothing is set: the file's own value stays.
+
+    Raises:
+        ConfigError: a key has no choices, or none for other categories than those that are named.
+
+    Examples:
+        >>> values = {"data": {"category": "tire"}, "by_category": {"scoring.sigma": {"tire": 2, "other": 4}}}
+        >>> choose_by_category(values)
+        >>> values["scoring"]
+        {'sigma': 2}
+    """
+    table, data = values["by_category"], values.get("data")
+    category = data.get("category") if isinstance(data, dict) else getattr(data, "category", None)
+    for key, choices in table.items() if isinstance(table, dict) else ():
+        if not isinstance(choices, dict) or OTHER not in choices:
+            raise ConfigError(
+                f"by_category: {key} (={choices!r}) needs a value for each category and one for {OTHER!r}, "
+                f"e.g. {{tire: 7, {OTHER}: 5}}"
+            )
+        if category is not None:
+            apply_override(values, key, choices.get(category, choices[OTHER]))
+
+
+def keep_choices(table: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return what remains of ``by_category`` after an override of ``key``: nothing at or below it.
+
+    Examples:
+        >>> keep_choices({"modalities.normals.kernel": {}, "scoring.sigma": {}}, "modalities.normals")
+        {'scoring.sigma': {}}
+    """
+    part = key.removesuffix(".name")  # another part drops the options of the one it replaces
+    return {
+        chosen: choices for chosen, choices in table.items() if chosen != part and not chosen.startswith(f"{part}.")
+    }
 
 
 def read_override(override: str, config: BaseModel) -> tuple[str, Any]:

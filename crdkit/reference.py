@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,6 +19,7 @@ from crdkit.model import CRD
 
 PUBLISHED_SPEC = FeatureSpec(channels=(256, 512, 1024), sizes=(64, 32, 16), signed=False)
 """WideResNet-50-2, layers 1-3, at 256 x 256: the only teacher the published checkpoints were made with."""
+TWO_STATES = "a published checkpoint holds two state dicts, such as {'student_rgb': ..., 'student_depth': ...}"
 
 # Levels are named a, b, c from fine to coarse in the projectors, but from coarse to fine in the merge weights.
 _PATTERNS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
@@ -79,18 +82,66 @@ def load_students(
     Raises:
         DetectorFormatError: not two students, or a tensor is missing, unknown or of another shape.
     """
-    by_name = {key.removeprefix("student_"): state for key, state in students.items()}
-    if len(by_name) != 2 or not all(isinstance(state, Mapping) for state in by_name.values()):
-        raise DetectorFormatError(
-            "a published checkpoint holds two state dicts, such as {'student_rgb': ..., 'student_depth': ...}; "
-            f"got keys {sorted(students)}"
-        )
+    by_name = _by_modality(students)
     first, second = by_name
     model = published_model((first, second), teachers=teachers)
+    load_into(model, by_name)
+    return model.eval()
+
+
+def load_into(model: CRD, students: Mapping[str, Any]) -> None:
+    """Load the students of a published checkpoint, as `load_students` takes them, into ``model``.
+
+    Raises:
+        DetectorFormatError: not two students, of other modalities than the model's, or a tensor is missing, unknown
+            or of another shape.
+    """
+    by_name = _by_modality(students)
+    if set(by_name) != set(model.modalities):
+        raise DetectorFormatError(
+            f"the checkpoint holds students of {sorted(by_name)}, but the configuration's modalities are "
+            f"{sorted(model.modalities)}; choose the preset that the students were trained for"
+        )
+    first, second = by_name
     for target, source in ((first, second), (second, first)):
         own = model.branch(target).state_dict()
         model.branch(target).load_state_dict(_translate(by_name[target], own, target=target, source=source))
-    return model.eval()
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
+    """Read a file that the published code saved with `torch.save`; nothing in it is executed.
+
+    Raises:
+        DetectorFormatError: the file is missing, no such file, or holds more than tensors.
+    """
+    import warnings
+    from pickle import UnpicklingError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle's protocol: what cannot be read is an error below
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise DetectorFormatError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnpicklingError as error:
+        raise DetectorFormatError(
+            f"{path}: is not read, because it holds more than tensors, or is no file of torch.save; give a dict of two "
+            "state dicts, saved with torch.save({'student_rgb': student.state_dict(), ...}, FILE)"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, LookupError) as error:
+        raise DetectorFormatError(
+            f"{path}: is damaged, or no file of torch.save ({type(error).__name__}); copy the checkpoint again"
+        ) from error
+    if not isinstance(content, dict):
+        raise DetectorFormatError(f"{path}: holds {type(content).__name__}; {TWO_STATES}")
+    return content
+
+
+def _by_modality(students: Mapping[str, Any]) -> dict[str, Mapping[str, torch.Tensor]]:
+    by_name = {str(key).removeprefix("student_"): state for key, state in students.items()}
+    if len(by_name) != 2 or not all(isinstance(state, Mapping) for state in by_name.values()):
+        raise DetectorFormatError(f"{TWO_STATES}; got keys {sorted(map(str, students))}")
+    return by_name
 
 
 def _translate(
@@ -98,11 +149,11 @@ def _translate(
 ) -> dict[str, torch.Tensor]:
     translated: dict[str, torch.Tensor] = {}
     for name, tensor in published.items():
-        ours = own_name(name, source=source)
+        ours = own_name(str(name), source=source)
         if ours is None or ours not in own:
             raise DetectorFormatError(
                 f"student {target!r}: unknown tensor {name!r}; expected a student of the published CRD code "
-                "(WideResNet-50-2, two modalities)"
+                "(WideResNet-50-2, two modalities, both assistants)"
             )
         if not isinstance(tensor, torch.Tensor) or tensor.shape != own[ours].shape:
             raise DetectorFormatError(

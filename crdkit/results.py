@@ -92,6 +92,10 @@ class Summary:
         """Return the runs of one category; of all for `MEAN`."""
         return [result for result in self.results if category in (MEAN, result.category)]
 
+    def with_seed(self, seed: int) -> Summary:
+        """Return the runs of one seed."""
+        return Summary(results=[result for result in self.results if result.seed == seed])
+
     def of(self, category: str, key: str, *, branch: str | None = None) -> Statistic:
         """Return a metric of one category, over its seeds.
 

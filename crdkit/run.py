@@ -21,6 +21,7 @@ from crdkit.evaluation import Scorer, calibrate, measure, score
 from crdkit.files import write_text
 from crdkit.model import CRD
 from crdkit.progress import say
+from crdkit.reference import load_into, read_checkpoint
 from crdkit.resident import (
     ResidentSplit,
     TeacherFeatures,
@@ -78,20 +79,37 @@ def fit(config: RunConfig, out: Path | str | None = None, *, resume: bool = Fals
     with clock("teacher"):
         model = CRD.from_config(config).to(device)
     history = _train_students(model, normals, config=config, views=views, folder=folder, clock=clock)
-    batch_size = config.training.batch_size
     with clock("evaluate"):
-        calibrate(model, scorer, validation, batch_size=batch_size)
-        detector = Detector(config=config, model=model, scorer=scorer)
-        if folder is None or test is None:
-            return detector
-        maps = score(model, scorer, test, batch_size=batch_size)
-        measured = measure(maps, test, sampled_thresholds=config.scoring.sampled_thresholds)
-    splits = {"train": normals, "validation": validation, "test": test}
-    metrics = _metrics(measured, seconds=clock.seconds, splits=splits, detector=detector)
-    write_results(folder, config=config, metrics=metrics, maps=maps, split=test, history=history)
-    detector.save(folder / "detector")
-    finish(folder, metrics)
+        calibrate(model, scorer, validation, batch_size=config.training.batch_size)
+    detector = Detector(config=config, model=model, scorer=scorer)
+    if test is not None:
+        splits = {"train": normals, "validation": validation, "test": test}
+        _score_and_write(detector, folder, splits=splits, clock=clock, history=history)
     return detector
+
+
+def _score_and_write(
+    detector: Detector,
+    folder: Path | None,
+    *,
+    splits: Mapping[str, ResidentSplit],
+    clock: _Clock,
+    history: list[EpochLog],
+    students: str | None = None,
+) -> dict[str, Any]:
+    """Score the test split; write results and detector below ``folder``, if there is one, and return the metrics."""
+    config, test = detector.config, splits["test"]
+    with clock("evaluate"):
+        maps = score(detector.model, detector.scorer, test, batch_size=config.training.batch_size)
+        measured = measure(maps, test, sampled_thresholds=config.scoring.sampled_thresholds)
+    metrics = _metrics(measured, seconds=clock.seconds, splits=splits, detector=detector)
+    if students is not None:
+        metrics["students"] = students
+    if folder is not None:
+        write_results(folder, config=config, metrics=metrics, maps=maps, split=test, history=history)
+        detector.save(folder / "detector")
+        finish(folder, metrics)
+    return metrics
 
 
 def _train_students(
@@ -151,7 +169,8 @@ def evaluate_run(folder: Path | str, *overrides: str, out: Path | str | None = N
             )
     nested = Path(folder) / "detector"
     detector = Detector.load(nested if nested.exists() else folder, device="cpu")
-    config = detector.config.with_overrides(*overrides)
+    # the detector's own options stay, whatever the recipe chooses for another category
+    config = detector.config.with_overrides("by_category={}", *overrides)
     detector.to(config.training.device)
     dataset = build_dataset(config)
     incomplete = config.training.modality_dropout > 0
@@ -168,6 +187,75 @@ def evaluate_run(folder: Path | str, *overrides: str, out: Path | str | None = N
         write_results(target, config=config, metrics=metrics, maps=maps, split=split, history=[])
         finish(target, metrics)
     return metrics
+
+
+def evaluate_published(config: RunConfig, checkpoint: Path | str, out: Path | str | None = None) -> dict[str, Any]:
+    """Return the metrics of a checkpoint of the published CRD code: calibrated on validation normals, then scored.
+
+    Args:
+        config: the run that the students were trained for; its teachers are built, nothing is trained.
+        checkpoint: what `crdkit.reference.read_checkpoint` reads.
+        out: new or empty folder for a run directory without log.jsonl and checkpoints/.
+
+    Raises:
+        DetectorFormatError: the checkpoint cannot be read, or its students are not those of ``config``.
+        ConfigError: the configuration lacks something, or this machine does.
+        DataError: the data cannot be read.
+        CrdkitError: ``out`` holds other files or cannot be written.
+    """
+    students = read_checkpoint(checkpoint)
+    model = CRD.from_config(config)
+    load_into(model, students)
+    return _score_students(config, model, out, students=str(checkpoint))
+
+
+def rescore(config: RunConfig, run: Path | str, out: Path | str) -> dict[str, Any]:
+    """Write to ``out`` what `fit` would give for ``config``, with the students of a finished run of `same_students`.
+
+    The run directory has no log.jsonl and no checkpoints/, and its seconds are of reading and scoring alone.
+
+    Raises:
+        DetectorFormatError: ``run`` holds no detector.
+        DataError: the data cannot be read.
+        CrdkitError: ``out`` holds other files or cannot be written.
+    """
+    detector = Detector.load(Path(run) / "detector", device=config.training.device)
+    return _score_students(config, detector.model, out, students=str(run))
+
+
+def same_students(one: RunConfig, other: RunConfig) -> bool:
+    """Return whether two runs train the same students: all that differs is how maps are fused and scored.
+
+    Examples:
+        >>> quick = RunConfig.preset("quick")
+        >>> same_students(quick, quick.with_overrides("aggregation.name=max", "scoring.sigma=2"))
+        True
+        >>> same_students(quick, quick.with_overrides("training.epochs=3"))
+        False
+    """
+    return one.model_copy(update={"aggregation": other.aggregation, "scoring": other.scoring}) == other
+
+
+def _score_students(config: RunConfig, model: CRD, out: Path | str | None, *, students: str) -> dict[str, Any]:
+    """Calibrate a trained model and score it; metrics and report say where its students are from."""
+    device = select_device(config.training.device)
+    dataset, views = build_dataset(config), build_views(config)
+    scorer = Scorer(config).to(device)
+    incomplete = config.training.modality_dropout > 0
+    for split in SPLITS[1:]:
+        list_records(dataset, split, views=views, incomplete=incomplete and split == "test")
+    folder = None if out is None else prepare_folder(Path(out))
+    if folder is not None:
+        write_text(folder / "config.yaml", config.to_yaml())
+    clock = _Clock()
+    with clock("load"):
+        validation = load_split(dataset, "validation", views=views, device=device)
+        test = load_split(dataset, "test", views=views, device=device, incomplete=incomplete)
+    with clock("evaluate"):
+        calibrate(model.to(device), scorer, validation, batch_size=config.training.batch_size)
+    detector = Detector(config=config, model=model, scorer=scorer)
+    splits = {"validation": validation, "test": test}
+    return _score_and_write(detector, folder, splits=splits, clock=clock, history=[], students=students)
 
 
 def _metrics(

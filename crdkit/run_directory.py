@@ -91,16 +91,17 @@ def write_results(
         masks=None if split.masks is None else split.masks.numpy(),
         inputs={name: values.cpu().numpy() for name, values in split.inputs.items()},
         history=[_curve_point(log) for log in history],
-        notes=_notes(metrics["counts"]),
+        notes=_notes(metrics),
     )
     write_report(data, folder / "report.html", figures=folder / "figures")
 
 
-def _notes(counts: Mapping[str, Any]) -> list[str]:
-    """Return what a reader of the report must know of the data."""
+def _notes(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what a reader of the report must know of the data, and of students that were not trained here."""
+    counts = metrics["counts"]
     notes = [f"{counts['skipped']} unreadable samples were left out"] if "skipped" in counts else []
-    missing = counts.get("missing", {})
-    return notes + [f"{count} test samples lack {name}" for name, count in missing.items()]
+    notes += [f"{count} test samples lack {name}" for name, count in counts.get("missing", {}).items()]
+    return notes + ([f"students of {metrics['students']}, not trained here"] if "students" in metrics else [])
 
 
 def finish(folder: Path, metrics: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from crdkit.files import write_text
 from crdkit.progress import overall, say
 from crdkit.ranks import Ranks, claim
 from crdkit.results import RunResult, Summary, write_summary
-from crdkit.run import fit
+from crdkit.run import fit, rescore, same_students
 from crdkit.run_directory import read_metrics
 
 STATE = ".sweep"
@@ -44,6 +45,11 @@ class Job:
     def finished(self) -> bool:
         """Whether its results are there."""
         return (self.folder / "metrics.json").exists()
+
+    @property
+    def has_detector(self) -> bool:
+        """Whether it is finished and its detector is still there."""
+        return self.finished and (self.folder / "detector" / "config.json").exists()
 
     def result(self) -> RunResult:
         """Read its results.
@@ -130,7 +136,8 @@ def sweep(
         out: new or empty folder, which all ranks share.
         categories: None for all that lie in ``data.root``.
         seeds: of training.
-        variants: overrides by label; each is a sweep of its own in ``out/<label>``.
+        variants: overrides by label; each is a sweep of its own in ``out/<label>``. Variants that differ in aggregation
+            or scoring alone share their students: they are trained once, and scored in every way.
         resume: go on in a folder that a sweep has written: what is finished is read, what was interrupted goes on from
             its newest checkpoint, the rest is done.
 
@@ -230,6 +237,8 @@ class _Work:
         """Do ``job`` unless another process has done it or is at it; return whether it needs no more attention."""
         if self._settled(job):
             return True
+        if not all(self._settled(twin) for twin in takewhile(lambda twin: twin is not job, self._alike(job))):
+            return False  # its students are being trained, or soon will be
         with claim(self._state(job, "lock")) as ours:
             if not ours:
                 return False
@@ -246,11 +255,22 @@ class _Work:
     def _run(self, job: Job) -> None:
         say(f"{job.name}:")
         try:
-            fit(job.config, job.folder, resume=True)
+            trained = next((twin.folder for twin in self._alike(job) if twin.has_detector), None)
+            if trained is None:
+                fit(job.config, job.folder, resume=True)
+            else:
+                say(f"the students of {trained} serve here too")
+                rescore(job.config, trained, job.folder)
         except CrdkitError as error:
             self.skipped[job.folder] = str(error)
             write_text(self._state(job, "skipped"), str(error))
             say(f"skipped {job.name}: {error}")
+
+    def _alike(self, job: Job) -> Iterator[Job]:
+        """Iterate over the jobs that train the same students, ``job`` among them, in order."""
+        for other in self.jobs:
+            if (other.category, other.seed) == (job.category, job.seed) and same_students(other.config, job.config):
+                yield other
 
     def _state(self, job: Job, kind: str) -> Path:
         return self.out / STATE / f"{'.'.join(job.folder.relative_to(self.out).parts)}.{kind}"

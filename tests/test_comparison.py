@@ -16,7 +16,8 @@ import yaml
 from made_up_runs import make_up, metrics_of
 
 from crdkit import sweep as sweep_module
-from crdkit.comparison import PAPER, AblationRow, ablate, published_values, reproduce
+from crdkit.ablation import PAPER, AblationRow, ablate
+from crdkit.comparison import published_values, reproduce
 from crdkit.report import label
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -120,10 +121,48 @@ def test_ablations_show_variants_and_branches(tiny, tmp_path):
     assert difference == pytest.approx(float(rgb["value"]) - 37.7, abs=1e-3)
     fused = cells["Assistants", "neither", "P-AP", "measured"]
     assert float(fused["value"]) == pytest.approx(mean(percent(folders, "pixel_ap")), rel=1e-5)
+    per_seed = {
+        variant: [
+            mean(percent([tmp_path / variant / category / f"seed{seed}" for category in CATEGORIES], "pixel_auroc"))
+            for seed in SEEDS
+        ]
+        for variant in ("neither", "full")
+    }
+    changes = [after - before for before, after in zip(*per_seed.values(), strict=True)]
+    change = cells["Changes", "both against neither (Assistants)", "P-AUROC", "measured"]
+    assert float(change["value"]) == pytest.approx(mean(changes), rel=1e-4)
+    assert float(change["std"]) == pytest.approx(stdev(changes), rel=1e-4)
     gear = cells["P-AP per category", "full", "gear", "measured"]
     folders = [tmp_path / "full" / "gear" / f"seed{seed}" for seed in SEEDS]
     assert float(gear["value"]) == pytest.approx(mean(percent(folders, "pixel_ap")), rel=1e-5)
     assert (tmp_path / "full" / "results.csv").is_file()
+
+
+def test_ablations_say_what_does_not_move_as_published(tiny, tmp_path):
+    """Every I-AUROC is published to rise by a point: what falls here is named, what rises is counted."""
+    names = ("none", "one", "two", "three")
+    variants = {
+        name: [f"aggregation.name={part}"] for name, part in zip(names, ("sum", "max", "mean", "product"), strict=True)
+    }
+    rows = {name: AblationRow(variant=name, published=f"CRD, {name}") for name in names}
+    rows["three"] = AblationRow(variant="three", published="CRD, three", against="two")
+
+    def rising(_dataset, method, metric):
+        return {"mean": 90.0 + names.index(method.removeprefix("CRD, "))} if metric == "image_auroc" else {}
+
+    study = {"variants": variants, "tables": {"Parts": rows}, "method": "CRD", "published": rising, "seeds": SEEDS}
+    study["method"] = "CRD, none"
+    ablate(tiny, out=tmp_path, categories=CATEGORIES, title="Ablations", **study)
+    cells = read_csv(tmp_path / "comparison.csv")
+    page = (tmp_path / "comparison.md").read_text()
+    same = 0
+    for name, base, theirs in (("one", "none", 1.0), ("two", "none", 2.0), ("three", "two", 1.0)):
+        title = f"{name} against {base} (Parts)"
+        assert float(cells["Changes", title, "I-AUROC", "published"]["value"]) == theirs
+        rises = float(cells["Changes", title, "I-AUROC", "measured"]["value"]) > 0
+        same += rises
+        assert (f"I-AUROC of {title}: " in page) is not rises
+    assert f"Of 3 published changes {same} have the same sign here" in page
 
 
 @pytest.mark.parametrize("name", ["reproduce_mvtec3d", "reproduce_eyecandies", "ablations"])
@@ -156,6 +195,7 @@ def test_published_values_of_the_studies_exist(monkeypatch):
     for rows in study["TABLES"].values():
         for row in rows.values():
             assert row.variant in study["VARIANTS"]
+            assert row.against in ("", *rows)
             for key in PAPER:
                 assert set(published_values("mvtec3d", row.published, key)) == {"mean"}, row
     for key in PAPER:

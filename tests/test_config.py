@@ -156,3 +156,45 @@ def test_options_of_a_part_named_beside_them_are_taken_as_typed_too(quick, tmp_p
     run = quick.with_overrides(*overrides, "modalities.heat.name=single_channel")
     assert (run.data.name, run.data.manifest) == ("folder", tmp_path / "a #1.yaml")
     assert run.modalities["heat"].view.sensor == "007"
+
+
+def kernel(run):
+    return run.modalities["normals"].view.kernel
+
+
+def test_a_recipe_chooses_options_by_category(tmp_path):
+    preset = RunConfig.preset("trd-mvtec3d")
+    published = {"cookie": 3, "dowel": 7, "foam": 7, "tire": 7}
+    for category in ("bagel", "cable_gland", "carrot", "peach", "potato", "rope", *published):
+        run = preset.with_overrides(f"data.category={category}")
+        assert kernel(run) == published.get(category, 5)
+        (tmp_path / "config.yaml").write_text(run.to_yaml())
+        assert RunConfig.from_yaml(tmp_path / "config.yaml") == run
+        written = yaml.safe_load(run.to_yaml())
+        assert written["modalities"]["normals"]["kernel"] == kernel(run)  # the value that was used
+        assert kernel(run.with_overrides("data.category=bagel")) == 5  # nothing is left of the category before
+    assert kernel(preset) == 5
+
+
+@pytest.mark.parametrize("other", ["modalities.rgb=null", "training.epochs=3"])
+def test_what_is_said_beats_what_a_recipe_chooses(other):
+    preset = RunConfig.preset("trd-mvtec3d")
+    said = ("modalities.normals.kernel=5", "data.category=cookie", other)
+    for order in (said, said[::-1]):
+        assert kernel(preset.with_overrides(*order)) == 5
+    assert kernel(preset.with_overrides("data.category=cookie", other)) == 3
+    without = preset.with_overrides("modalities.normals=null", "data.category=cookie")
+    assert list(without.modalities) == ["rgb"]
+    depth = preset.with_overrides("modalities.normals.name=depth", "data.category=cookie")
+    assert depth.by_category == {}
+
+
+def test_choices_by_category_are_checked(quick):
+    with pytest.raises(
+        ConfigError, match=r"by_category: scoring\.sigma .* needs a value for each category and one for"
+    ):
+        quick.with_overrides("by_category={scoring.sigma: {tire: 2}}")
+    chosen = quick.with_overrides("by_category={scoring.sigme: {tire: 2, other: 4}}")
+    with pytest.raises(ConfigError, match="unknown key 'sigme'"):
+        chosen.with_overrides("data.category=tire")
+    assert chosen.with_overrides("by_category=null", "data.category=tire").scoring == quick.scoring

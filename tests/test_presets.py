@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from crdkit.model import CRD, build_teachers
 from crdkit.synthetic import LAYOUTS
 
 EYECANDIES = [name for name in preset_names() if "eyecandies" in name]
-REPRODUCE = Path(__file__).parents[1] / "docs/reproduce.md"
 PUBLISHED = ["crd-eyecandies", "crd-mvtec3d", "trd-mvtec3d"]
 LIGHTS = tuple(f"image_{light}" for light in range(6))
 SENSORS = {  # what each modality of a preset reads
@@ -123,18 +121,6 @@ def test_many_modalities_are_joined_at_little_cost(name):
         assert (run.graph.topology, run.graph.merge) == ("star", "mean")
         assert len(edges) == 2 * (len(run.modalities) - 1)
         assert {edge.target for edge in edges} == set(run.modalities)
-
-
-@pytest.mark.skipif(not REPRODUCE.exists(), reason="needs the docs beside the tests")
-def test_the_commands_of_the_docs_are_understood():
-    """Each `crdkit train` line, with what its loop would put in; the rest of the line is a shell's business."""
-    lines = [line.strip() for line in REPRODUCE.read_text().splitlines() if line.strip().startswith("crdkit train ")]
-    words = [line.replace("$category", "Bagel").replace("$kernel", "7").split(" --out ")[0].split() for line in lines]
-    assert {name for _, _, name, *_ in words} == {*PUBLISHED, "quick-eyecandies-rdn"}
-    for _, _, name, *overrides in words:
-        run = RunConfig.preset(name).with_overrides(*overrides)
-        assert run.data.root is not None
-        assert run.data.category in ("Bagel", "Biscuit")
 
 
 def test_three_sensors_in_a_star_cost_at_most_three_quarters_more_than_two():

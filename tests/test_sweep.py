@@ -11,9 +11,11 @@ from statistics import mean, stdev
 import pytest
 from made_up_runs import make_up, metrics_of
 
+from crdkit import run as run_module
 from crdkit import sweep as sweep_module
 from crdkit.check import list_categories
 from crdkit.errors import ConfigError, CrdkitError, DataError
+from crdkit.run_directory import read_metrics
 from crdkit.sweep import sweep
 
 CATEGORIES, SEEDS = ("biscuit", "gear"), (0, 1)
@@ -155,6 +157,35 @@ def test_variants_are_sweeps_of_their_own(made_up, tiny, tmp_path):
         outcome.results[1].value("image_auroc", branch="depth")
     with pytest.raises(ConfigError, match="must be the name of a folder"):
         sweep(tiny, out=tmp_path / "new", categories=["gear"], variants={"a/b": []})
+
+
+def test_variants_of_aggregation_and_scoring_are_trained_once(tiny, tmp_path, monkeypatch):
+    trained = []
+
+    def fit(config, folder, *, resume):
+        trained.append(folder)
+        return run_module.fit(config, folder, resume=resume)
+
+    monkeypatch.setattr(sweep_module, "fit", fit)
+    short = tiny.with_overrides("training.epochs=1")
+    variants = {"max": ["aggregation.name=max"], "sum": ["aggregation.name=sum", "scoring.sigma=2"]}
+    outcome = sweep(short, out=tmp_path / "both", variants=variants, categories=["biscuit"])
+    assert trained == [tmp_path / "both/max/biscuit/seed0"]
+    sweep(short, out=tmp_path / "alone", variants={"sum": variants["sum"]}, categories=["biscuit"])
+    assert len(trained) == 2
+    shared, alone = (tmp_path / out / "sum/biscuit/seed0" for out in ("both", "alone"))
+    for name in ("scores.csv", "config.yaml", "detector/model.safetensors"):
+        assert (shared / name).read_bytes() == (alone / name).read_bytes(), name
+    assert read_metrics(shared)["aggregate"] == read_metrics(alone)["aggregate"]
+    assert read_metrics(shared)["students"] == str(trained[0])
+    assert read_metrics(shared)["seconds"]["train"] is None
+    assert f"students of {trained[0]}, not trained here" in (shared / "report.html").read_text()
+    assert outcome.results[0].metrics["aggregate"] != outcome.results[1].metrics["aggregate"]
+
+    shutil.rmtree(trained[0] / "detector")  # its students are gone: the next one trains its own
+    sweep(short, out=tmp_path / "both", variants={"max": variants["max"], "mean": ["aggregation.name=mean"]},
+          categories=["biscuit"], resume=True)  # fmt: skip
+    assert trained[2:] == [tmp_path / "both/mean/biscuit/seed0"]
 
 
 def test_categories_are_those_that_the_dataset_lists(tiny, scans, tmp_path):

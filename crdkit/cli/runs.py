@@ -45,15 +45,29 @@ def train(
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="DIR", help="A finished run.")],
+    run: Annotated[
+        str, typer.Argument(metavar="DIR", help="A finished run; with --published, a preset or a YAML file.")
+    ],
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="New folder for metrics.json, scores.csv and report.html.")] = None,
+    published: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Checkpoint of the published CRD code: calibrate and score it; --out gets a detector too.",
+        ),
+    ] = None,
 ) -> None:
     """Print the metrics of a finished run on its own test split, or on other data (data.root=...)."""
-    from crdkit.run import evaluate_run
+    from crdkit.config import load_config
+    from crdkit.run import evaluate_published, evaluate_run
     from crdkit.tables import show, show_metrics
 
-    show_metrics(evaluate_run(run, *(overrides or ()), out=out))
+    if published is None:
+        metrics = evaluate_run(run, *(overrides or ()), out=out)
+    else:
+        metrics = evaluate_published(load_config(run).with_overrides(*(overrides or ())), published, out=out)
+    show_metrics(metrics)
     if out is not None:
         show(f"report: {out / 'report.html'}")
 
