@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from crdkit.config import RunConfig
 from crdkit.progress import set_quiet
 from crdkit.synthetic import write_mvtec3d
 
+os.environ.pop("CRDKIT_CACHE", None)  # tests decode, and write nothing into the cache of who runs them
 sys.path.insert(0, str(Path(__file__).parent))
 
 TINY = (
