@@ -22,8 +22,8 @@ from benchmarks import job, measurements, metrics
 from benchmarks.machine import environment
 from benchmarks.parts import Parts, clock, done, not_done
 from crdkit.config import RunConfig, load_config
+from crdkit.phases import SPLITS
 from crdkit.resident import build_dataset, build_views, load_split
-from crdkit.run import SPLITS
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
-import platform
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import torch
-
-import crdkit
 from crdkit.checkpoint import Checkpoints, require_same_config
 from crdkit.config import RunConfig
-from crdkit.datasets import Split
 from crdkit.detector import Detector
-from crdkit.errors import ConfigError
-from crdkit.evaluation import Scorer, calibrate, measure, score
+from crdkit.evaluation import Scorer, calibrate
 from crdkit.files import write_text
 from crdkit.model import CRD
+from crdkit.phases import HOST, SPLITS, Clock, feature_dtype, measure_run, place_splits
+from crdkit.placement import Placement
 from crdkit.progress import say
-from crdkit.reference import load_into, read_checkpoint
-from crdkit.resident import (
-    ResidentSplit,
-    TeacherFeatures,
-    Views,
-    build_dataset,
-    build_views,
-    list_records,
-    load_split,
-)
+from crdkit.resident import ResidentSplit, TeacherFeatures, Views, build_dataset, build_views, list_records, load_split
 from crdkit.run_directory import finish, log_to, prepare_folder, write_results
-from crdkit.training import EpochLog, select_device, train, uses_bf16
+from crdkit.training import EpochLog, select_device, train
 
 RESUMED = {"config.yaml", "checkpoints"}
 """What is left of them when an unfinished run goes on."""
-
-PHASES = ("load", "teacher", "train", "evaluate")
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 def fit(config: RunConfig, out: Path | str | None = None, *, resume: bool = False) -> Detector:
@@ -69,60 +49,52 @@ def fit(config: RunConfig, out: Path | str | None = None, *, resume: bool = Fals
     folder = None if out is None else prepare_folder(Path(out), keep=RESUMED if resume else ())
     if folder is not None:
         write_text(folder / "config.yaml", config.to_yaml())
-    clock = _Clock()
+    clock = Clock()
     with clock("load"):
-        normals = load_split(dataset, "train", views=views, device=device)
-        validation = load_split(dataset, "validation", views=views, device=device)
-        test = (
-            None if folder is None else load_split(dataset, "test", views=views, device=device, incomplete=incomplete)
-        )
+        splits: dict[str, ResidentSplit] = {
+            split: load_split(dataset, split, views=views, device=HOST, incomplete=incomplete and split == "test")
+            for split in (SPLITS[:2] if folder is None else SPLITS)
+        }
     with clock("teacher"):
         model = CRD.from_config(config).to(device)
-    history = _train_students(model, normals, config=config, views=views, folder=folder, clock=clock)
+    with clock("load"):
+        splits, placement = place_splits(splits, config, model=model, device=device)
+    history = _train_students(
+        model, splits["train"], config=config, placement=placement, views=views, folder=folder, clock=clock
+    )
     with clock("evaluate"):
-        calibrate(model, scorer, validation, batch_size=config.training.batch_size)
+        calibrate(model, scorer, splits["validation"], batch_size=config.training.batch_size)
     detector = Detector(config=config, model=model, scorer=scorer)
-    if test is not None:
-        splits = {"train": normals, "validation": validation, "test": test}
-        _score_and_write(detector, folder, splits=splits, clock=clock, history=history)
+    if folder is not None:
+        metrics, maps = measure_run(detector, splits, placement=placement, clock=clock)
+        write_results(folder, config=config, metrics=metrics, maps=maps, split=splits["test"], history=history)
+        detector.save(folder / "detector")
+        finish(folder, metrics)
     return detector
 
 
-def _score_and_write(
-    detector: Detector,
-    folder: Path | None,
-    *,
-    splits: Mapping[str, ResidentSplit],
-    clock: _Clock,
-    history: list[EpochLog],
-    students: str | None = None,
-) -> dict[str, Any]:
-    """Score the test split; write results and detector below ``folder``, if there is one, and return the metrics."""
-    config, test = detector.config, splits["test"]
-    with clock("evaluate"):
-        maps = score(detector.model, detector.scorer, test, batch_size=config.training.batch_size)
-        measured = measure(maps, test, sampled_thresholds=config.scoring.sampled_thresholds)
-    metrics = _metrics(measured, seconds=clock.seconds, splits=splits, detector=detector)
-    if students is not None:
-        metrics["students"] = students
-    if folder is not None:
-        write_results(folder, config=config, metrics=metrics, maps=maps, split=test, history=history)
-        detector.save(folder / "detector")
-        finish(folder, metrics)
-    return metrics
-
-
 def _train_students(
-    model: CRD, normals: ResidentSplit, *, config: RunConfig, views: Views, folder: Path | None, clock: _Clock
+    model: CRD,
+    normals: ResidentSplit,
+    *,
+    config: RunConfig,
+    placement: Placement,
+    views: Views,
+    folder: Path | None,
+    clock: Clock,
 ) -> list[EpochLog]:
-    """Train on kept teacher features, and return the log of all epochs; log and checkpoints go below ``folder``.
+    """Train on teacher features, and return the log of all epochs; log and checkpoints go below ``folder``.
 
     Epochs that an interrupted run has trained count with the seconds that they took there.
     """
     options = config.training
     with clock("teacher"):
         features = TeacherFeatures(
-            model, normals.inputs, batch_size=options.batch_size, budget_gib=options.feature_cache_gib
+            model,
+            normals.inputs,
+            batch_size=options.batch_size,
+            level=placement.features_at or "recomputed",
+            dtype=feature_dtype(config, next(model.branches.parameters()).device),
         )
     checkpoints = None if folder is None else Checkpoints(folder / "checkpoints")
     history: list[EpochLog] = []
@@ -144,165 +116,3 @@ def _train_students(
     if checkpoints is not None:
         clock.seconds["train"] += sum(log["seconds"] for log in history[: checkpoints.restored])
     return history
-
-
-def evaluate_run(folder: Path | str, *overrides: str, out: Path | str | None = None) -> dict[str, Any]:
-    """Return the metrics of a finished run's detector on the test split of a dataset.
-
-    Args:
-        folder: a run or a detector directory.
-        overrides: ``data.*`` keys that differ from the run's, e.g. ``data.root=...``; ``training.device`` as well.
-        out: new or empty folder for metrics.json, scores.csv and report.html.
-
-    Raises:
-        ConfigError: an override is of anything else, or of the image size, which belongs to the detector.
-        DetectorFormatError: ``folder`` holds no finished run.
-        DataError: the data cannot be read.
-    """
-    for override in overrides:
-        key = override.partition("=")[0]
-        if key == "data.image_size":
-            raise ConfigError(f"override {override!r}: the image size belongs to the detector; train one at that size")
-        if not key.startswith("data.") and key != "training.device":
-            raise ConfigError(
-                f"override {override!r}: a finished run is evaluated on other data only, with data.* keys"
-            )
-    nested = Path(folder) / "detector"
-    detector = Detector.load(nested if nested.exists() else folder, device="cpu")
-    # the detector's own options stay, whatever the recipe chooses for another category
-    config = detector.config.with_overrides("by_category={}", *overrides)
-    detector.to(config.training.device)
-    dataset = build_dataset(config)
-    incomplete = config.training.modality_dropout > 0
-    list_records(dataset, "test", views=detector.views, incomplete=incomplete)
-    target = None if out is None else prepare_folder(Path(out))
-    clock = _Clock()
-    with clock("load"):
-        split = load_split(dataset, "test", views=detector.views, device=detector.device, incomplete=incomplete)
-    with clock("evaluate"):
-        maps = score(detector.model, detector.scorer, split, batch_size=config.training.batch_size)
-        measured = measure(maps, split, sampled_thresholds=config.scoring.sampled_thresholds)
-    metrics = _metrics(measured, seconds=clock.seconds, splits={"test": split}, detector=detector)
-    if target is not None:
-        write_results(target, config=config, metrics=metrics, maps=maps, split=split, history=[])
-        finish(target, metrics)
-    return metrics
-
-
-def evaluate_published(config: RunConfig, checkpoint: Path | str, out: Path | str | None = None) -> dict[str, Any]:
-    """Return the metrics of a checkpoint of the published CRD code: calibrated on validation normals, then scored.
-
-    Args:
-        config: the run that the students were trained for; its teachers are built, nothing is trained.
-        checkpoint: what `crdkit.reference.read_checkpoint` reads.
-        out: new or empty folder for a run directory without log.jsonl and checkpoints/.
-
-    Raises:
-        DetectorFormatError: the checkpoint cannot be read, or its students are not those of ``config``.
-        ConfigError: the configuration lacks something, or this machine does.
-        DataError: the data cannot be read.
-        CrdkitError: ``out`` holds other files or cannot be written.
-    """
-    students = read_checkpoint(checkpoint)
-    model = CRD.from_config(config)
-    load_into(model, students)
-    return _score_students(config, model, out, students=str(checkpoint))
-
-
-def rescore(config: RunConfig, run: Path | str, out: Path | str) -> dict[str, Any]:
-    """Write to ``out`` what `fit` would give for ``config``, with the students of a finished run of `same_students`.
-
-    The run directory has no log.jsonl and no checkpoints/, and its seconds are of reading and scoring alone.
-
-    Raises:
-        DetectorFormatError: ``run`` holds no detector.
-        DataError: the data cannot be read.
-        CrdkitError: ``out`` holds other files or cannot be written.
-    """
-    detector = Detector.load(Path(run) / "detector", device=config.training.device)
-    return _score_students(config, detector.model, out, students=str(run))
-
-
-def same_students(one: RunConfig, other: RunConfig) -> bool:
-    """Return whether two runs train the same students: all that differs is how maps are fused and scored.
-
-    Examples:
-        >>> quick = RunConfig.preset("quick")
-        >>> same_students(quick, quick.with_overrides("aggregation.name=max", "scoring.sigma=2"))
-        True
-        >>> same_students(quick, quick.with_overrides("training.epochs=3"))
-        False
-    """
-    return one.model_copy(update={"aggregation": other.aggregation, "scoring": other.scoring}) == other
-
-
-def _score_students(config: RunConfig, model: CRD, out: Path | str | None, *, students: str) -> dict[str, Any]:
-    """Calibrate a trained model and score it; metrics and report say where its students are from."""
-    device = select_device(config.training.device)
-    dataset, views = build_dataset(config), build_views(config)
-    scorer = Scorer(config).to(device)
-    incomplete = config.training.modality_dropout > 0
-    for split in SPLITS[1:]:
-        list_records(dataset, split, views=views, incomplete=incomplete and split == "test")
-    folder = None if out is None else prepare_folder(Path(out))
-    if folder is not None:
-        write_text(folder / "config.yaml", config.to_yaml())
-    clock = _Clock()
-    with clock("load"):
-        validation = load_split(dataset, "validation", views=views, device=device)
-        test = load_split(dataset, "test", views=views, device=device, incomplete=incomplete)
-    with clock("evaluate"):
-        calibrate(model.to(device), scorer, validation, batch_size=config.training.batch_size)
-    detector = Detector(config=config, model=model, scorer=scorer)
-    splits = {"validation": validation, "test": test}
-    return _score_and_write(detector, folder, splits=splits, clock=clock, history=[], students=students)
-
-
-def _metrics(
-    measured: Mapping[str, Any],
-    *,
-    seconds: Mapping[str, float],
-    splits: Mapping[str, ResidentSplit],
-    detector: Detector,
-) -> dict[str, Any]:
-    """Return the content of metrics.json; a phase or split that a run did not have is None."""
-    device = detector.device
-    precision = "bf16" if uses_bf16(detector.config.training, device) else "fp32"
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    skipped = sum(split.skipped for split in splits.values())
-    present = splits["test"].present or {}
-    missing = {name: int((~has).sum()) for name, has in present.items() if not has.all()}
-    return {
-        **measured,
-        "seconds": {
-            **{phase: round(seconds[phase], 3) if phase in seconds else None for phase in PHASES},
-            "total": round(sum(seconds.values()), 3),
-        },
-        "counts": {
-            **{split: len(splits[split]) if split in splits else None for split in SPLITS},
-            **({"skipped": skipped} if skipped else {}),
-            **({"missing": missing} if missing else {}),
-        },
-        "environment": {
-            "device": f"{device.type} ({name}, {torch.get_num_threads()} threads, {precision})",
-            "torch": torch.__version__,
-            "crdkit": crdkit.__version__,
-            "python": platform.python_version(),
-        },
-        "parameters": detector.model.count_parameters(),
-    }
-
-
-class _Clock:
-    """Adds up wall-clock seconds by phase."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start

@@ -16,8 +16,9 @@ from crdkit.errors import ConfigError, CrdkitError
 from crdkit.files import write_text
 from crdkit.progress import overall, say
 from crdkit.ranks import Ranks, claim
+from crdkit.rescore import rescore, same_students
 from crdkit.results import RunResult, Summary, write_summary
-from crdkit.run import fit, rescore, same_students
+from crdkit.run import fit
 from crdkit.run_directory import read_metrics
 
 STATE = ".sweep"

@@ -16,8 +16,9 @@ from crdkit.aggregations import aggregations
 from crdkit.errors import ConfigError, CrdkitError, DataError
 from crdkit.losses import TERMS, cosine_loss, crd_losses
 from crdkit.presence import draw_presence
+from crdkit.rescore import evaluate_run
 from crdkit.resident import build_dataset, build_views, load_split
-from crdkit.run import evaluate_run, fit
+from crdkit.run import fit
 from crdkit.run_directory import read_metrics
 
 THREE = {"a": CNN, "b": CNN, "c": CNN}

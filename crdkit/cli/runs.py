@@ -60,7 +60,7 @@ def evaluate(
 ) -> None:
     """Print the metrics of a finished run on its own test split, or on other data (data.root=...)."""
     from crdkit.config import load_config
-    from crdkit.run import evaluate_published, evaluate_run
+    from crdkit.rescore import evaluate_published, evaluate_run
     from crdkit.tables import show, show_metrics
 
     if published is None:
