@@ -74,10 +74,13 @@ def _job_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 def _other_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     rows = []
     if part := done(result, "prediction"):
-        rows += [
-            (f"prediction, batches of {part['batch']}, host to host", f"{part['samples_per_second']:.0f} samples/s"),
-            ("prediction of one sample, host to host, p50", f"{1e3 * part['single_p50_seconds']:.2f} ms"),
-        ]
+        for precision in sorted(part.keys() & {"fp32", "bf16"}):
+            times = part[precision]
+            rate, latency = f"{times['samples_per_second']:.0f}", f"{1e3 * times['single_p50_seconds']:.2f}"
+            rows += [
+                (f"prediction in batches of {part['batch']}, host to host, {precision}", f"{rate} samples/s"),
+                (f"prediction of one sample, host to host, p50, {precision}", f"{latency} ms"),
+            ]
     if part := done(result, "agreement"):
         rows += [
             (

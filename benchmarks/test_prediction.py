@@ -31,4 +31,4 @@ def test_both_score_alike(tiny: RunConfig) -> None:
 
 def test_batches(benchmark: Any, tiny: RunConfig) -> None:
     found = benchmark.pedantic(prediction, args=(tiny,), kwargs={"batch": 4, "batches": 2, "singles": 1}, rounds=1)
-    assert found["samples_per_second"] > 0
+    assert found["fp32"]["samples_per_second"] > 0
