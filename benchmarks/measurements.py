@@ -49,9 +49,7 @@ def load(config: RunConfig) -> Loaded:
 def with_features(config: RunConfig, model: CRD, normals: ResidentSplit) -> Loaded:
     """Compute the teacher features of a resident split."""
     options = config.training
-    features = TeacherFeatures(
-        model, normals.inputs, batch_size=options.batch_size, budget_gib=options.feature_cache_gib
-    )
+    features = TeacherFeatures(model, normals.inputs, batch_size=options.batch_size)
     return Loaded(config=config, model=model, normals=normals, features=features)
 
 

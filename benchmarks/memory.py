@@ -45,9 +45,10 @@ def resident_bytes(detector: Detector, counts: Mapping[str, int]) -> dict[str, i
         for spec in detector.model.specs.values()
         for channels, size in zip(spec.channels, spec.sizes, strict=True)
     )
-    kept = features * counts["train"] <= config.training.feature_cache_gib * 2**30
+    all_inputs = inputs * sum(counts[split] for split in ("train", "validation", "test"))
+    kept = features * counts["train"] + all_inputs <= config.training.resident_gib * 2**30
     return {
-        "inputs": inputs * sum(counts[split] for split in ("train", "validation", "test")),
+        "inputs": all_inputs,
         "teacher_features": features * counts["train"] if kept else 0,
     }
 

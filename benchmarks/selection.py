@@ -122,7 +122,7 @@ def main() -> None:
         model = CRD.from_config(config).to(device)
         dataset, views = build_dataset(config), build_views(config)
         normals = load_split(dataset, "train", views=views, device=device)
-        features = TeacherFeatures(model, normals.inputs, batch_size=16, budget_gib=config.training.feature_cache_gib)
+        features = TeacherFeatures(model, normals.inputs, batch_size=16)
         losses: list[float] = []
         train(model, features, config.training, samples=len(normals), on_epoch=lambda log: losses.append(log["loss"]))
         scorer = Scorer(config).to(device)

@@ -140,8 +140,14 @@ class TrainingConfig(StrictConfig):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "fp32", description="of the students' forward pass; auto: bf16 where the device computes it natively"
     )
-    feature_cache_gib: float = Field(
-        8.0, ge=0, description="teacher features are kept if they fit in this many GiB, else recomputed each step"
+    resident_gib: float = Field(
+        8.0,
+        ge=0,
+        description="what views and teacher features may take on the device, GiB; features that do not fit are kept in "
+        "the host's memory, if the device is another, or recomputed each step",
+    )
+    pinned_gib: float = Field(
+        16.0, ge=0, description="what teacher features may take in the host's memory, GiB, where a GPU cannot hold them"
     )
 
 

@@ -36,6 +36,35 @@ def decode(
 ) -> Generator[tuple[SampleRecord, T], None, None]:
     """Yield ``(record, build(sample))`` for each readable sample, in the order of ``records``.
 
+    Args, threads and leaving early are as in `decode_all`.
+
+    Raises:
+        DataError: the first bad sample in order, or with ``on_bad_sample="skip"`` no sample is readable.
+
+    Warns:
+        BadSampleWarning: at the end, once, with the number of skipped samples and why the first were.
+    """
+    bad: list[str] = []
+    outcomes = decode_all(dataset, records, build, sensors=sensors, description=description)
+    with closing(outcomes):
+        for record, outcome in zip(records, outcomes, strict=True):
+            if isinstance(outcome, DataError):
+                bad.append(str(outcome))
+            else:
+                yield record, outcome
+    report_skipped(bad, total=len(records))
+
+
+def decode_all(
+    dataset: Dataset,
+    records: Sequence[SampleRecord],
+    build: Callable[[RawSample], T],
+    *,
+    sensors: Sequence[str] | None = None,
+    description: str = "reading",
+) -> Generator[T | DataError, None, None]:
+    """Yield what ``build`` makes of each sample, in the order of ``records``, or why it cannot be read.
+
     ``dataset.read`` and ``build`` run in ``dataset.config.workers`` threads, at most a few samples ahead
     of the caller. Leaving early, by an exception, Ctrl-C or ``close()``, cancels all that has not begun.
 
@@ -47,14 +76,9 @@ def decode(
         description: the words before the progress bar.
 
     Raises:
-        DataError: the first bad sample in order, or with ``on_bad_sample="skip"`` no sample is readable.
-
-    Warns:
-        BadSampleWarning: at the end, once, with the number of skipped samples and why the first were.
+        DataError: the first bad sample in order, unless ``on_bad_sample="skip"``.
     """
     skip = dataset.config.on_bad_sample == "skip"
-    bad: list[DataError] = []
-
     known = dataset.sensors if sensors is not None else ()
 
     def work(record: SampleRecord) -> T | DataError:
@@ -72,23 +96,32 @@ def decode(
 
     outcomes = map_in_order(work, records, workers=dataset.config.workers, description=description)
     with closing(outcomes):
-        for record, outcome in zip(records, outcomes, strict=True):
-            if not isinstance(outcome, DataError):
-                yield record, outcome
-            elif skip:
-                bad.append(outcome)
-            else:
+        for outcome in outcomes:
+            if isinstance(outcome, DataError) and not skip:
                 raise outcome
-    if bad and len(bad) == len(records):
-        raise DataError(f"none of {len(records)} samples can be read; the first: {bad[0]}")
-    if bad:
-        named = "; ".join(map(str, bad[:_NAMED_IN_WARNING]))
-        rest = f"; and {len(bad) - _NAMED_IN_WARNING} more" if len(bad) > _NAMED_IN_WARNING else ""
-        warnings.warn(
-            f"skipped {len(bad)} of {len(records)} samples (data.on_bad_sample=skip): {named}{rest}",
-            BadSampleWarning,
-            stacklevel=2,
-        )
+            yield outcome
+
+
+def report_skipped(reasons: Sequence[str], *, total: int) -> None:
+    """Say that samples were skipped, and why the first of them were.
+
+    Raises:
+        DataError: all ``total`` samples were.
+
+    Warns:
+        BadSampleWarning: some were.
+    """
+    if not reasons:
+        return
+    if len(reasons) == total:
+        raise DataError(f"none of {total} samples can be read; the first: {reasons[0]}")
+    named = "; ".join(reasons[:_NAMED_IN_WARNING])
+    rest = f"; and {len(reasons) - _NAMED_IN_WARNING} more" if len(reasons) > _NAMED_IN_WARNING else ""
+    warnings.warn(
+        f"skipped {len(reasons)} of {total} samples (data.on_bad_sample=skip): {named}{rest}",
+        BadSampleWarning,
+        stacklevel=3,
+    )
 
 
 def map_in_order(

@@ -71,7 +71,8 @@ def calibrate(model: CRD, scorer: Scorer, normals: ResidentSplit, *, batch_size:
     model.eval()
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in model.modalities}
     for rows in batches(len(normals), batch_size):
-        out = model({name: tensor[rows] for name, tensor in normals.inputs.items()})
+        inputs, _ = normals.batch(rows)
+        out = model(inputs)
         for name, maps in scorer.raw_maps(out).items():
             parts[name].append(maps)
     scorer.aggregation.calibrate({name: torch.cat(maps) for name, maps in parts.items()})

@@ -1,20 +1,24 @@
-"""A split decoded once and kept on the device, and the teacher features of it, kept or recomputed."""
+"""A split decoded once and kept, and the teacher features of it, kept or recomputed."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from crdkit.cache import Decoded, find_entry
 from crdkit.config import RunConfig
 from crdkit.datasets import Dataset, RawSample, SampleRecord, Split, datasets
-from crdkit.decoding import decode
+from crdkit.decoding import decode_all, report_skipped
+from crdkit.errors import DataError
 from crdkit.images import resize_mask
 from crdkit.layers import Levels
 from crdkit.modalities import Modality, modalities
 from crdkit.model import CRD
+from crdkit.placement import Batch, Level, Rows, in_host_memory
 from crdkit.presence import Presence
 from crdkit.progress import say, track
 
@@ -27,7 +31,7 @@ class ResidentSplit:
 
     records: tuple[SampleRecord, ...]
     inputs: dict[str, torch.Tensor]
-    """By modality, (N, C, S, S) float32 in [0, 1] on the device."""
+    """By modality, (N, C, S, S) float32 in [0, 1], on the device or in host memory."""
     masks: torch.Tensor | None
     """(N, S, S) bool on the CPU; None unless every sample has ground truth."""
     labels: np.ndarray | None
@@ -36,18 +40,34 @@ class ResidentSplit:
     """Samples that could not be read (``data.on_bad_sample=skip``)."""
     present: Presence | None = None
     """Which samples have each modality, (N,) bool on the device; None: all. A missing view is zeros."""
+    cached: bool = False
+    """Whether it was read from the cache."""
+    device: torch.device | None = None
+    """Where batches are wanted, if not where the inputs are."""
 
     def __len__(self) -> int:
         return len(self.records)
 
     def batch(self, rows: slice) -> tuple[dict[str, torch.Tensor], Presence | None]:
-        """Return the inputs of some samples, and which modalities they have."""
+        """Return the inputs of some samples on the device, and which modalities they have."""
         present = None if self.present is None else {name: has[rows] for name, has in self.present.items()}
-        return {name: tensor[rows] for name, tensor in self.inputs.items()}, present
+        inputs = {name: tensor[rows] for name, tensor in self.inputs.items()}
+        if self.device is not None:
+            inputs = {name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()}
+        return inputs, present
+
+    def at(self, level: Level, device: torch.device) -> ResidentSplit:
+        """Return the split with its views on ``device``, or in host memory for batches that are wanted there."""
+        if device.type == "cpu":
+            return self
+        move = in_host_memory if level == "host" else torch.Tensor.to
+        inputs = {name: move(tensor, device) for name, tensor in self.inputs.items()}
+        present = None if self.present is None else {name: has.to(device) for name, has in self.present.items()}
+        return replace(self, inputs=inputs, present=present, device=device)
 
     def without(self, *names: str) -> ResidentSplit:
         """Return the split as it would be had the sensors of the modalities ``names`` failed."""
-        device = next(iter(self.inputs.values())).device
+        device = self.device or next(iter(self.inputs.values())).device
         present = {name: torch.ones(len(self), dtype=torch.bool, device=device) for name in self.inputs}
         present |= dict(self.present or {}) | {name: torch.zeros_like(present[name]) for name in names}
         blank = {name: torch.zeros_like(self.inputs[name]) for name in names}
@@ -97,11 +117,41 @@ def list_records(dataset: Dataset, split: Split, *, views: Views, incomplete: bo
 def load_split(
     dataset: Dataset, split: Split, *, views: Views, device: torch.device, incomplete: bool = False
 ) -> ResidentSplit:
-    """Decode a split in parallel and keep it on ``device``; with ``incomplete`` also samples that lack a sensor.
+    """Load a split to ``device``, from the cache if it has it; with ``incomplete`` also samples that lack a sensor.
 
     Raises:
         DataError: a file is missing or unreadable; see `crdkit.decoding.decode` for skipping.
+
+    Warns:
+        CacheWarning: the cache is damaged or cannot be written.
     """
+    records = list_records(dataset, split, views=views, incomplete=incomplete)
+    entry = find_entry(dataset, records, views=views)
+    cached = None if entry is None else entry.read()
+    if cached is not None and cached.skipped and dataset.config.on_bad_sample == "error":
+        cached = None  # decoding raises what is wrong
+    if cached is not None:
+        say(f"reading {split}: {len(records) - len(cached.skipped)} samples from the cache")
+    decoded = cached or _decode(dataset, records, views=views, description=f"reading {split}")
+    report_skipped(list(decoded.skipped.values()), total=len(records))
+    if entry is not None and cached is None:
+        entry.write(decoded)
+    kept = tuple(record for index, record in enumerate(records) if index not in decoded.skipped)
+    labels = [record.label for record in kept]
+    complete = all(bool(has.all()) for has in decoded.present.values())
+    return ResidentSplit(
+        records=kept,
+        inputs={name: tensor.to(device) for name, tensor in decoded.inputs.items()},
+        masks=decoded.masks,
+        labels=None if None in labels else np.array(labels, dtype=np.int64),
+        skipped=len(decoded.skipped),
+        present=None if complete else {name: has.to(device) for name, has in decoded.present.items()},
+        cached=cached is not None,
+    )
+
+
+def _decode(dataset: Dataset, records: Sequence[SampleRecord], *, views: Views, description: str) -> Decoded:
+    """Decode a split in parallel, each view into its row of the tensor of all."""
     size = dataset.config.image_size
     needed = sorted({sensor for view in views.values() for sensor in view.sensors})
 
@@ -109,24 +159,39 @@ def load_split(
         mask = None if sample.mask is None else resize_mask(sample.mask, size)
         return view_sample(views, sample.sensors, image_size=size), mask
 
-    kept: list[SampleRecord] = []
-    inputs: dict[str, list[torch.Tensor | None]] = {name: [] for name in views}
+    inputs: dict[str, torch.Tensor] = {}
+    present = {name: torch.zeros(len(records), dtype=torch.bool) for name in views}
     masks: list[np.ndarray | None] = []
-    records = list_records(dataset, split, views=views, incomplete=incomplete)
-    for record, (tensors, mask) in decode(dataset, records, build, sensors=needed, description=f"reading {split}"):
-        kept.append(record)
-        masks.append(mask)
-        for name, found in inputs.items():
-            found.append(tensors.get(name))
+    skipped: dict[int, str] = {}
+    outcomes = decode_all(dataset, records, build, sensors=needed, description=description)
+    with closing(outcomes):
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, DataError):
+                skipped[index] = str(outcome)
+                continue
+            tensors, mask = outcome
+            for name, view in tensors.items():
+                if name not in inputs:
+                    inputs[name] = torch.empty(len(records), *view.shape)
+                rows = inputs[name]
+                if view.shape != rows.shape[1:]:
+                    raise DataError(
+                        f"modality {name!r} gives {tuple(view.shape)} for sample {records[index].sample_id!r}, but "
+                        f"{tuple(rows.shape[1:])} for those before; every sample must have one number of channels"
+                    )
+                rows[len(masks)] = view
+                present[name][len(masks)] = True
+            masks.append(mask)
+    kept = len(masks)
+    for name, rows in inputs.items():
+        rows[:kept][~present[name][:kept]] = 0
+    blank = torch.zeros(1, 1, size, size).expand(len(records), -1, -1, -1)
     known = [mask for mask in masks if mask is not None]
-    labels = [record.label for record in kept]
-    return ResidentSplit(
-        records=tuple(kept),
-        inputs={name: stack_views(found, size).to(device) for name, found in inputs.items()},
-        masks=torch.from_numpy(np.stack(known) > 0) if len(known) == len(kept) else None,
-        labels=None if None in labels else np.array(labels, dtype=np.int64),
-        skipped=len(records) - len(kept),
-        present=_presence(inputs, device),
+    return Decoded(
+        inputs={name: inputs.get(name, blank)[:kept].contiguous() for name in views},
+        present={name: has[:kept] for name, has in present.items()},
+        masks=torch.from_numpy(np.stack(known) > 0) if known and len(known) == kept else None,
+        skipped=skipped,
     )
 
 
@@ -136,59 +201,90 @@ def stack_views(views: Sequence[torch.Tensor | None], size: int) -> torch.Tensor
     return torch.stack([blank if view is None else view for view in views])
 
 
-def _presence(inputs: Mapping[str, Sequence[torch.Tensor | None]], device: torch.device) -> Presence | None:
-    present = {name: torch.tensor([view is not None for view in found]) for name, found in inputs.items()}
-    complete = all(bool(has.all()) for has in present.values())
-    return None if complete else {name: has.to(device) for name, has in present.items()}
-
-
 class TeacherFeatures:
-    """Teacher features of resident inputs, by sample index: computed once and kept, if they fit.
+    """Teacher features of resident inputs, by sample index: computed once and kept, or recomputed for every batch.
+
+    Batches are float32 whatever they are kept in, and hold the same values wherever they come from.
 
     Args:
-        model: its frozen teachers.
-        inputs: (N, C, S, S) by modality, on the device.
+        model: its frozen teachers, on the device where batches are wanted.
+        inputs: (N, C, S, S) by modality, on that device or in host memory.
         batch_size: samples per pass through a teacher.
-        budget_gib: what the features may take; above it they are recomputed for every batch.
+        level: where the features are kept.
+        dtype: in which features are kept, and to which recomputed ones are rounded.
     """
 
-    def __init__(self, model: CRD, inputs: Mapping[str, torch.Tensor], *, batch_size: int, budget_gib: float) -> None:
+    def __init__(
+        self,
+        model: CRD,
+        inputs: Mapping[str, torch.Tensor],
+        *,
+        batch_size: int,
+        level: Level = "device",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self._model = model
-        self._inputs = inputs
-        count = len(next(iter(inputs.values())))
-        size_gib = count * sum(_bytes_per_sample(model, name) for name in inputs) / 2**30
-        self.kept = size_gib <= budget_gib
-        self.gib = size_gib if self.kept else 0.0
-        fate = "kept" if self.kept else "recomputed every step"
-        say(f"teacher features: {size_gib:.2f} GiB for {count} samples, budget {budget_gib:g} GiB: {fate}")
-        self._levels: dict[str, Levels] = self._compute_all(count, batch_size) if self.kept else {}
+        self._dtype = dtype
+        self._device = next(iter(model.student_parameters())).device
+        self.level: Level = level
+        if level == "recomputed":
+            images = {name: [tensor] for name, tensor in inputs.items()}
+            on_host = next(iter(inputs.values())).device.type != self._device.type
+            self._rows = Rows(images, device=self._device, host=on_host)
+        else:
+            features = self._compute_all(inputs, batch_size, host=level == "host")
+            self._rows = Rows(features, device=self._device, host=level == "host")
 
     def batch(self, indices: torch.Tensor) -> dict[str, Levels]:
-        """Return the levels (B, C_l, H_l, W_l) of the samples ``indices`` (B,), by modality."""
-        if not self.kept:
-            return self._model.teacher_features({name: tensor[indices] for name, tensor in self._inputs.items()})
-        return {name: [level[indices] for level in levels] for name, levels in self._levels.items()}
+        """Return the levels (B, C_l, H_l, W_l) of the samples ``indices`` (B,), by modality.
 
-    def _compute_all(self, count: int, batch_size: int) -> dict[str, Levels]:
+        On the device this waits for nothing if the features are kept there and ``indices`` are there too.
+        """
+        return self._levels(self._rows.batch(indices))
+
+    def batches(self, order: torch.Tensor, batch_size: int) -> Iterator[tuple[torch.Tensor, dict[str, Levels]]]:
+        """Yield the indices, on the device, and the `batch` of ``order`` (N,), on the CPU, piece by piece.
+
+        What is in host memory is copied one batch ahead.
+        """
+        there = order.to(self._device).split(batch_size)
+        chosen = order.split(batch_size) if self._rows.host else there
+        for indices, rows in zip(there, self._rows.batches(chosen), strict=True):
+            yield indices, self._levels(rows)
+
+    def _levels(self, rows: Batch) -> dict[str, Levels]:
+        if self.level == "recomputed":
+            rows = self._model.teacher_features({name: images for name, (images,) in rows.items()})
+        return {name: [level.to(self._dtype).float() for level in levels] for name, levels in rows.items()}
+
+    def _compute_all(self, inputs: Mapping[str, torch.Tensor], batch_size: int, *, host: bool) -> dict[str, Levels]:
+        count = len(next(iter(inputs.values())))
+        where = torch.device("cpu") if host else self._device
+        pinned = host and self._device.type == "cuda"
         stored: dict[str, Levels] = {
             name: [
-                torch.empty(count, channels, size, size, device=tensor.device)
-                for channels, size in zip(self._model.specs[name].channels, self._model.specs[name].sizes, strict=True)
+                torch.empty(count, channels, size, size, dtype=self._dtype, device=where, pin_memory=pinned)
+                for channels, size in zip(spec.channels, spec.sizes, strict=True)
             ]
-            for name, tensor in self._inputs.items()
+            for name, spec in self._model.specs.items()
         }
         starts = range(0, count, batch_size)
         for start in track(starts, description="teacher features", total=len(starts)):
-            batch = {name: tensor[start : start + batch_size] for name, tensor in self._inputs.items()}
+            batch = {name: tensor[start : start + batch_size].to(self._device) for name, tensor in inputs.items()}
             for name, levels in self._model.teacher_features(batch).items():
                 for store, level in zip(stored[name], levels, strict=True):
                     store[start : start + batch_size] = level
         return stored
 
 
-def _bytes_per_sample(model: CRD, name: str) -> int:
-    spec = model.specs[name]
-    return sum(4 * channels * size * size for channels, size in zip(spec.channels, spec.sizes, strict=True))
+def bytes_per_sample(model: CRD, dtype: torch.dtype) -> int:
+    """Return what the teacher features of one sample take, of all modalities together."""
+    values = (
+        channels * size * size
+        for spec in model.specs.values()
+        for channels, size in zip(spec.channels, spec.sizes, strict=True)
+    )
+    return dtype.itemsize * sum(values)
 
 
 def batches(count: int, batch_size: int) -> Sequence[slice]:

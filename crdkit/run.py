@@ -20,6 +20,7 @@ from crdkit.errors import ConfigError
 from crdkit.evaluation import Scorer, calibrate, measure, score
 from crdkit.files import write_text
 from crdkit.model import CRD
+from crdkit.placement import Placement, place
 from crdkit.progress import say
 from crdkit.reference import load_into, read_checkpoint
 from crdkit.resident import (
@@ -28,6 +29,7 @@ from crdkit.resident import (
     Views,
     build_dataset,
     build_views,
+    bytes_per_sample,
     list_records,
     load_split,
 )
@@ -38,6 +40,7 @@ RESUMED = {"config.yaml", "checkpoints"}
 """What is left of them when an unfinished run goes on."""
 
 PHASES = ("load", "teacher", "train", "evaluate")
+HOST = torch.device("cpu")
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -71,20 +74,22 @@ def fit(config: RunConfig, out: Path | str | None = None, *, resume: bool = Fals
         write_text(folder / "config.yaml", config.to_yaml())
     clock = _Clock()
     with clock("load"):
-        normals = load_split(dataset, "train", views=views, device=device)
-        validation = load_split(dataset, "validation", views=views, device=device)
-        test = (
-            None if folder is None else load_split(dataset, "test", views=views, device=device, incomplete=incomplete)
-        )
+        splits: dict[str, ResidentSplit] = {
+            split: load_split(dataset, split, views=views, device=HOST, incomplete=incomplete and split == "test")
+            for split in (SPLITS[:2] if folder is None else SPLITS)
+        }
     with clock("teacher"):
         model = CRD.from_config(config).to(device)
-    history = _train_students(model, normals, config=config, views=views, folder=folder, clock=clock)
+    with clock("load"):
+        splits, placement = _place(splits, config, model=model, device=device)
+    history = _train_students(
+        model, splits["train"], config=config, placement=placement, views=views, folder=folder, clock=clock
+    )
     with clock("evaluate"):
-        calibrate(model, scorer, validation, batch_size=config.training.batch_size)
+        calibrate(model, scorer, splits["validation"], batch_size=config.training.batch_size)
     detector = Detector(config=config, model=model, scorer=scorer)
-    if test is not None:
-        splits = {"train": normals, "validation": validation, "test": test}
-        _score_and_write(detector, folder, splits=splits, clock=clock, history=history)
+    if folder is not None:
+        _score_and_write(detector, folder, splits=splits, placement=placement, clock=clock, history=history)
     return detector
 
 
@@ -93,6 +98,7 @@ def _score_and_write(
     folder: Path | None,
     *,
     splits: Mapping[str, ResidentSplit],
+    placement: Placement,
     clock: _Clock,
     history: list[EpochLog],
     students: str | None = None,
@@ -102,7 +108,7 @@ def _score_and_write(
     with clock("evaluate"):
         maps = score(detector.model, detector.scorer, test, batch_size=config.training.batch_size)
         measured = measure(maps, test, sampled_thresholds=config.scoring.sampled_thresholds)
-    metrics = _metrics(measured, seconds=clock.seconds, splits=splits, detector=detector)
+    metrics = _metrics(measured, seconds=clock.seconds, splits=splits, placement=placement, detector=detector)
     if students is not None:
         metrics["students"] = students
     if folder is not None:
@@ -112,17 +118,51 @@ def _score_and_write(
     return metrics
 
 
+def _place(
+    splits: Mapping[str, ResidentSplit], config: RunConfig, *, model: CRD, device: torch.device
+) -> tuple[dict[str, ResidentSplit], Placement]:
+    """Choose what is kept where, say so, and bring the splits' views from host memory to their places."""
+    options = config.training
+    sizes = {name: sum(tensor.nbytes for tensor in split.inputs.values()) for name, split in splits.items()}
+    per_sample = bytes_per_sample(model, _feature_dtype(config, device))
+    placement = place(
+        sizes,
+        features=len(splits["train"]) * per_sample if "train" in splits else None,
+        device=device,
+        budget=int(options.resident_gib * 2**30),
+        pinned=int(options.pinned_gib * 2**30),
+    )
+    for line in placement.describe(device):
+        say(line)
+    return {name: split.at(placement.views_at[name], device) for name, split in splits.items()}, placement
+
+
+def _feature_dtype(config: RunConfig, device: torch.device) -> torch.dtype:
+    return torch.bfloat16 if uses_bf16(config.training, device) else torch.float32
+
+
 def _train_students(
-    model: CRD, normals: ResidentSplit, *, config: RunConfig, views: Views, folder: Path | None, clock: _Clock
+    model: CRD,
+    normals: ResidentSplit,
+    *,
+    config: RunConfig,
+    placement: Placement,
+    views: Views,
+    folder: Path | None,
+    clock: _Clock,
 ) -> list[EpochLog]:
-    """Train on kept teacher features, and return the log of all epochs; log and checkpoints go below ``folder``.
+    """Train on teacher features, and return the log of all epochs; log and checkpoints go below ``folder``.
 
     Epochs that an interrupted run has trained count with the seconds that they took there.
     """
     options = config.training
     with clock("teacher"):
         features = TeacherFeatures(
-            model, normals.inputs, batch_size=options.batch_size, budget_gib=options.feature_cache_gib
+            model,
+            normals.inputs,
+            batch_size=options.batch_size,
+            level=placement.features_at or "recomputed",
+            dtype=_feature_dtype(config, next(model.branches.parameters()).device),
         )
     checkpoints = None if folder is None else Checkpoints(folder / "checkpoints")
     history: list[EpochLog] = []
@@ -178,11 +218,13 @@ def evaluate_run(folder: Path | str, *overrides: str, out: Path | str | None = N
     target = None if out is None else prepare_folder(Path(out))
     clock = _Clock()
     with clock("load"):
-        split = load_split(dataset, "test", views=detector.views, device=detector.device, incomplete=incomplete)
+        loaded = load_split(dataset, "test", views=detector.views, device=HOST, incomplete=incomplete)
+        splits, placement = _place({"test": loaded}, config, model=detector.model, device=detector.device)
+    split = splits["test"]
     with clock("evaluate"):
         maps = score(detector.model, detector.scorer, split, batch_size=config.training.batch_size)
         measured = measure(maps, split, sampled_thresholds=config.scoring.sampled_thresholds)
-    metrics = _metrics(measured, seconds=clock.seconds, splits={"test": split}, detector=detector)
+    metrics = _metrics(measured, seconds=clock.seconds, splits=splits, placement=placement, detector=detector)
     if target is not None:
         write_results(target, config=config, metrics=metrics, maps=maps, split=split, history=[])
         finish(target, metrics)
@@ -249,13 +291,17 @@ def _score_students(config: RunConfig, model: CRD, out: Path | str | None, *, st
         write_text(folder / "config.yaml", config.to_yaml())
     clock = _Clock()
     with clock("load"):
-        validation = load_split(dataset, "validation", views=views, device=device)
-        test = load_split(dataset, "test", views=views, device=device, incomplete=incomplete)
+        splits: dict[str, ResidentSplit] = {
+            split: load_split(dataset, split, views=views, device=HOST, incomplete=incomplete and split == "test")
+            for split in SPLITS[1:]
+        }
+        splits, placement = _place(splits, config, model=model.to(device), device=device)
     with clock("evaluate"):
-        calibrate(model.to(device), scorer, validation, batch_size=config.training.batch_size)
+        calibrate(model, scorer, splits["validation"], batch_size=config.training.batch_size)
     detector = Detector(config=config, model=model, scorer=scorer)
-    splits = {"validation": validation, "test": test}
-    return _score_and_write(detector, folder, splits=splits, clock=clock, history=[], students=students)
+    return _score_and_write(
+        detector, folder, splits=splits, placement=placement, clock=clock, history=[], students=students
+    )
 
 
 def _metrics(
@@ -263,6 +309,7 @@ def _metrics(
     *,
     seconds: Mapping[str, float],
     splits: Mapping[str, ResidentSplit],
+    placement: Placement,
     detector: Detector,
 ) -> dict[str, Any]:
     """Return the content of metrics.json; a phase or split that a run did not have is None."""
@@ -290,6 +337,7 @@ def _metrics(
             "python": platform.python_version(),
         },
         "parameters": detector.model.count_parameters(),
+        "resident": placement.to_dict(cached=[name for name, split in splits.items() if split.cached]),
     }
 
 

@@ -120,14 +120,12 @@ def train(
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-            order = torch.randperm(samples, generator=generator).to(device)
+            order = torch.randperm(samples, generator=generator)
             present = _hide(model, config, samples=samples, sensors=sensors, generator=generator)
             sums = torch.zeros(len(model.modalities), len(TERMS), device=device)
-            for indices in order.split(config.batch_size):
+            for indices, batch in features.batches(order, config.batch_size):
                 shown = None if present is None else {name: has[indices] for name, has in present.items()}
-                step = train_step(
-                    model, features.batch(indices), optimizers, config, present=shown, each_branch=each_branch
-                )
+                step = train_step(model, batch, optimizers, config, present=shown, each_branch=each_branch)
                 sums += step * len(indices)
             means = (sums / samples).tolist()
             log = _epoch_log(model, means, epoch=epoch + 1, rate=rate, seconds=time.perf_counter() - start)

@@ -15,6 +15,7 @@ from crdkit.config import RunConfig
 from crdkit.progress import set_quiet
 from crdkit.synthetic import write_mvtec3d
 
+os.environ.pop("CRDKIT_CACHE", None)  # tests decode, and write nothing into the cache of who runs them
 sys.path.insert(0, str(Path(__file__).parent))
 
 TINY = (

@@ -19,7 +19,7 @@ from crdkit.errors import ConfigError, CrdkitError, DataError
 from crdkit.evaluation import Maps, Scorer, calibrate, measure
 from crdkit.metrics import evaluate, label_regions
 from crdkit.model import CRD
-from crdkit.resident import TeacherFeatures, build_dataset, build_views, load_split
+from crdkit.resident import build_dataset, build_views, load_split
 from crdkit.run import evaluate_run, fit
 from crdkit.run_directory import read_metrics
 from crdkit.training import build_optimizers, learning_rate, select_device, side_by_side, train_step, uses_bf16
@@ -115,19 +115,6 @@ def test_joint_and_separate_optimisers_agree(tiny):
         model.train()
         results.append([train_step(model, features, optimizers, config.training) for _ in range(3)])
     torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
-
-
-def test_recomputed_features_are_the_kept_ones(tiny):
-    dataset, views = build_dataset(tiny), build_views(tiny)
-    split = load_split(dataset, "train", views=views, device=torch.device("cpu"))
-    model = CRD.from_config(tiny)
-    kept = TeacherFeatures(model, split.inputs, batch_size=4, budget_gib=1)
-    recomputed = TeacherFeatures(model, split.inputs, batch_size=4, budget_gib=0)
-    assert (kept.kept, recomputed.kept, recomputed.gib) == (True, False, 0.0)
-    indices = torch.tensor([5, 0, 3])
-    for name in model.modalities:
-        for one, other in zip(kept.batch(indices)[name], recomputed.batch(indices)[name], strict=True):
-            torch.testing.assert_close(one, other)
 
 
 def test_calibration_is_the_population_statistics_of_unsmoothed_maps(tiny):

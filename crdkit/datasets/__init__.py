@@ -45,6 +45,12 @@ class DatasetConfig(ComponentConfig):
         "error", description="stop at the first unreadable sample, or count it in a warning and go on"
     )
     workers: int | None = Field(None, ge=1, description="threads that decode files; None: one per core, 8 at most")
+    cache: AbsolutePath | None = Field(
+        None, description="folder that keeps decoded splits for later runs; None: that of CRDKIT_CACHE, or no cache"
+    )
+    cache_gib: float = Field(
+        50.0, gt=0, description="what that folder may take, GiB; splits that were not used for longest are removed"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +115,13 @@ class Dataset(Component, ABC):
         Raises:
             DataError: a file is missing, truncated, of the wrong shape or dtype, or holds no measurement.
         """
+
+    def files(self, record: SampleRecord) -> Sequence[Path]:
+        """Return every file that `read` may open for ``record``: a change of one makes cached splits obsolete.
+
+        An adapter that reads other files than those a record names adds them here.
+        """
+        return [*record.files.values(), *([record.mask_file] if record.mask_file else [])]
 
 
 datasets: Registry[Dataset] = Registry("dataset", package=__name__)

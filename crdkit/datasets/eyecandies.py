@@ -131,6 +131,13 @@ class Eyecandies(Dataset):
 
         return read_sample(record, decode, wanted)
 
+    def files(self, record: SampleRecord) -> Sequence[Path]:
+        """Return the files of ``record``, that with the range of its depth, and the masks that label it."""
+        raw = "xyz" in record.files
+        extra = [_range_file(record.files["depth"])] if raw and "depth" in record.files else []
+        masks = _kind_masks(record.mask_file).values() if raw and record.mask_file else []
+        return [*super().files(record), *extra, *masks]
+
     def _folder(self) -> Path:
         folder = category_folder(self.config.root, self.config.category, is_category=_is_category)
         if not _is_category(folder):
@@ -216,11 +223,19 @@ def _raw_pairs(folder: Path, *, masked: bool, keep: bool) -> list[PairedFiles]:
 
 def _defect_type(mask: Path) -> str:
     """Return which of the masks beside ``mask`` mark anything, joined by "+"; "good" if none does."""
-    start = mask.name.removesuffix("mask.png")
-    paths = {kind: mask.with_name(f"{start}{kind}_mask.png") for kind in _KINDS}
+    paths = _kind_masks(mask)
     require_files([mask, *paths.values()])
     kinds = [kind for kind, path in paths.items() if read_mask(path).any()]
     return "+".join(kinds) or ("anomalous" if read_mask(mask).any() else GOOD)
+
+
+def _kind_masks(mask: Path) -> dict[str, Path]:
+    start = mask.name.removesuffix("mask.png")
+    return {kind: mask.with_name(f"{start}{kind}_mask.png") for kind in _KINDS}
+
+
+def _range_file(depth: Path) -> Path:
+    return depth.with_name(depth.name.replace("_depth.png", "_info_depth.yaml"))
 
 
 def _read(path: Path, *, depth: bool, metric: bool) -> np.ndarray:
@@ -234,7 +249,7 @@ def _read(path: Path, *, depth: bool, metric: bool) -> np.ndarray:
     check_array(
         array, source=path, channels=None, dtype=np.uint16, hint="the download holds 16-bit depth; copy it again"
     )
-    nearest, farthest = _depth_range(path.with_name(path.name.replace("_depth.png", "_info_depth.yaml")))
+    nearest, farthest = _depth_range(_range_file(path))
     metres = array.astype(np.float32) / np.float32(65535) * np.float32(farthest - nearest) + np.float32(nearest)
     check_metres(metres, source=path)
     return metres

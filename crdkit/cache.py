@@ -1,0 +1,252 @@
+"""Decoded splits kept on disk for the next run: one safetensors file each, found by what it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+import warnings
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import torch
+
+from crdkit.datasets import Dataset, SampleRecord
+from crdkit.errors import CrdkitError
+from crdkit.files import PARTIAL, new_file
+from crdkit.modalities import Modality
+
+FORMAT_VERSION = 1
+VARIABLE = "CRDKIT_CACHE"
+"""Environment variable with the folder that is used where ``data.cache`` is not set."""
+
+_NOT_CONTENT = {"on_bad_sample", "workers", "cache", "cache_gib"}  # options that change no decoded value
+_LIBRARIES = ("numpy", "pillow", "scikit-learn", "scipy", "tifffile", "torch")  # whose versions may
+_ABANDONED_SECONDS = 86400.0
+
+
+class CacheWarning(UserWarning):
+    """A cached split is damaged, or none can be kept; the files are decoded instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """The readable samples of a split, in the order of its records, on the CPU."""
+
+    inputs: dict[str, torch.Tensor]
+    """By modality, (N, C, S, S) float32; zeros where a sample lacks it."""
+    present: dict[str, torch.Tensor]
+    """By modality, (N,) bool."""
+    masks: torch.Tensor | None
+    """(N, S, S) bool; None unless every sample has ground truth."""
+    skipped: dict[int, str] = field(default_factory=dict)
+    """Why each unreadable record, by its index, was left out."""
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return all tensors by the names that they have in a file."""
+        tensors = {f"inputs.{name}": tensor for name, tensor in self.inputs.items()}
+        tensors |= {f"present.{name}": tensor for name, tensor in self.present.items()}
+        return tensors if self.masks is None else {**tensors, "masks": self.masks}
+
+
+class CacheEntry:
+    """The place of one split in the cache, whether or not it is there.
+
+    Args:
+        path: the file.
+        limit_gib: what all files beside it may take; above that the least recently used are removed.
+    """
+
+    def __init__(self, path: Path, *, limit_gib: float) -> None:
+        self.path = path
+        self._limit = limit_gib * 2**30
+
+    def read(self) -> Decoded | None:
+        """Return what `write` was given, mapped from the file, or None if it is not there or damaged.
+
+        Warns:
+            CacheWarning: it is damaged.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+                header = json.loads(file.metadata()["crdkit"])
+            _require_checksums(tensors, header["checksums"])
+            decoded = Decoded(
+                inputs=_below("inputs.", tensors),
+                present=_below("present.", tensors),
+                masks=tensors.get("masks"),
+                skipped={int(index): why for index, why in header["skipped"].items()},
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
+            _warn(f"{self.path}: the cached split is damaged ({error}); its files are decoded again")
+            return None
+        _touch(self.path)
+        return decoded
+
+    def write(self, decoded: Decoded) -> None:
+        """Keep a split for the next run; the file appears whole or not at all, whoever else writes it too.
+
+        Warns:
+            CacheWarning: it cannot be written, or is larger than the cache may be.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        tensors = decoded.tensors()
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        if size > self._limit:
+            _warn(f"{self.path.parent}: data.cache_gib (={self._limit / 2**30:g}) is too little for {size / 2**30:.2g}")
+            return
+        checksums = {name: _checksum(tensor) for name, tensor in tensors.items()}
+        header = json.dumps({"checksums": checksums, "skipped": decoded.skipped})
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._make_room(size)
+            with new_file(self.path) as partial:
+                save_file(tensors, partial, metadata={"crdkit": header})
+        except (OSError, SafetensorError, CrdkitError) as error:  # a full disk, for one
+            _warn(f"{self.path.parent}: data.cache cannot be written: {error}; the run goes on without it")
+
+    def _make_room(self, size: int) -> None:
+        """Remove what killed processes left, then the least recently used files, until ``size`` bytes fit."""
+        now = time.time()
+        for partial in self.path.parent.glob(f".*.safetensors.*{PARTIAL}"):
+            if now - _status(partial)[1] / 1e9 > _ABANDONED_SECONDS:
+                partial.unlink(missing_ok=True)
+        others = {path: _status(path) for path in self.path.parent.glob("*.safetensors") if path != self.path}
+        total = size + sum(bytes_ for bytes_, *_ in others.values())
+        for path, (bytes_, *_) in sorted(others.items(), key=lambda item: item[1][1]):
+            if total <= self._limit:
+                break
+            path.unlink(missing_ok=True)  # who has it mapped keeps it until the end
+            total -= bytes_
+
+
+def find_entry(
+    dataset: Dataset, records: Sequence[SampleRecord], *, views: Mapping[str, Modality]
+) -> CacheEntry | None:
+    """Return the place of a split in the cache; None if none is wanted.
+
+    The name of the file is a hash of all that decides its content: the options of the dataset and of each view, the
+    records, size and times of every file that is read, crdkit's code and that of parts from plug-ins, and versions.
+
+    Warns:
+        CacheWarning: the code of a part is in no file, so that a change of it could not be seen.
+    """
+    folder = dataset.config.cache or os.environ.get(VARIABLE)
+    if not folder or not records:
+        return None
+    try:
+        sources = _sources([type(part) for part in (dataset, *views.values())])
+    except OSError as error:
+        _warn(f"data.cache is not used: {error}")
+        return None
+    content = {
+        "format": FORMAT_VERSION,
+        "versions": {name: metadata.version(name) for name in _LIBRARIES},
+        "sources": sources,
+        "dataset": dataset.config.model_dump(mode="json", exclude=_NOT_CONTENT),
+        "views": {name: view.config.model_dump(mode="json") for name, view in views.items()},
+        "records": [asdict(record) for record in records],
+        "files": {str(path): _status(path) for record in records for path in dataset.files(record)},
+        "options": {str(path): _status(path) for path in _option_files([dataset, *views.values()])},
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    path = Path(folder).expanduser().absolute() / f"{records[0].split}-{digest[:32]}.safetensors"
+    return CacheEntry(path, limit_gib=dataset.config.cache_gib)
+
+
+def _status(path: Path) -> tuple[int, int, int]:
+    """Return size and times of the last change of content and of anything, ns; zeros for a file that is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0, 0
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _option_files(parts: Iterable[Dataset | Modality]) -> list[Path]:
+    values = [value for part in parts for _, value in part.config]
+    return [value for value in values if isinstance(value, Path) and value.is_file()]
+
+
+def _sources(classes: Iterable[type]) -> dict[str, str]:
+    """Return a hash of crdkit's code, and of the module of each class from elsewhere.
+
+    Raises:
+        OSError: such a module has no file, as what is typed into a notebook.
+    """
+    modules = {sys.modules[base.__module__] for cls in classes for base in cls.__mro__}
+    ours = __name__.partition(".")[0]
+    foreign = [m for m in modules if m.__name__.partition(".")[0] not in (ours, "abc", "builtins", "typing")]
+    for module in foreign:
+        if getattr(module, "__file__", None) is None:
+            raise FileNotFoundError(f"the code of module {module.__name__!r} is in no file")
+    files = {_file(other) for module in foreign for other in _with_own_imports(module)}
+    return {ours: _package_hash(), **{str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}}
+
+
+def _with_own_imports(module: ModuleType) -> set[ModuleType]:
+    """Return ``module`` and what it imports, itself or through another, from its own folder or below."""
+    folder, found, waiting = _file(module).parent, {module}, [module]
+    while waiting:
+        for value in list(vars(waiting.pop()).values()):
+            owner = value.__module__ if isinstance(value, (type, FunctionType)) else None
+            other = value if isinstance(value, ModuleType) else sys.modules.get(owner or "")
+            if other is None or other in found or getattr(other, "__file__", None) is None:
+                continue
+            if _file(other).is_relative_to(folder):
+                found.add(other)
+                waiting.append(other)
+    return found
+
+
+def _file(module: ModuleType) -> Path:
+    return Path(str(module.__file__)).absolute()
+
+
+@cache
+def _package_hash() -> str:
+    folder = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(f"{file.relative_to(folder)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _checksum(tensor: torch.Tensor) -> int:
+    return zlib.crc32(tensor.flatten().view(torch.uint8).numpy().data)
+
+
+def _require_checksums(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, Any]) -> None:
+    for name, tensor in tensors.items():
+        if _checksum(tensor) != expected[name]:
+            raise ValueError(f"checksum of {name} differs")
+
+
+def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _touch(path: Path) -> None:
+    try:
+        os.utime(path)
+    except OSError:  # a cache that this user may only read
+        return
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, CacheWarning, stacklevel=4)
