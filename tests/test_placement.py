@@ -1,0 +1,147 @@
+"""What is kept where, and that batches are the same wherever they come from."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from crdkit.model import CRD
+from crdkit.placement import Rows, place
+from crdkit.resident import TeacherFeatures, build_dataset, build_views, bytes_per_sample, load_split
+from crdkit.run_directory import read_metrics
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+VIEWS = {"train": 40, "validation": 10, "test": 20}
+
+
+@pytest.mark.parametrize(
+    ("device", "budget", "pinned", "features", "on_device"),
+    [
+        (GPU, 170, 0, "device", {"train", "validation", "test"}),  # everything fits
+        (GPU, 169, 0, "device", {"validation", "test"}),  # the training views are read once: first to go
+        (GPU, 110, 0, "device", {"validation"}),
+        (GPU, 100, 0, "device", set()),  # features before views
+        (GPU, 99, 100, "host", {"train", "validation", "test"}),
+        (GPU, 35, 100, "host", {"validation", "test"}),
+        (GPU, 99, 99, "recomputed", {"train", "validation", "test"}),
+        (GPU, 50, 99, "recomputed", {"train", "validation"}),  # now each step reads them: last to go
+        (GPU, 0, 0, "recomputed", set()),
+        (CPU, 170, 0, "device", {"train", "validation", "test"}),
+        (CPU, 169, 1000, "recomputed", {"train", "validation", "test"}),  # no other memory to go to
+    ],
+)
+def test_what_is_kept_where(device, budget, pinned, features, on_device):
+    chosen = place(VIEWS, features=100, device=device, budget=budget, pinned=pinned)
+    assert chosen.features_at == features
+    assert {split for split, level in chosen.views_at.items() if level == "device"} == on_device
+    assert list(chosen.views_at) == list(VIEWS)
+    on_it = sum(VIEWS[split] for split in on_device) + (100 if features == "device" else 0)
+    assert on_it <= budget or device == CPU
+
+
+def test_without_training_there_are_only_views():
+    chosen = place({"test": 30}, features=None, device=GPU, budget=29, pinned=0)
+    assert chosen.features_at is None
+    assert chosen.to_dict(cached=["test"]) == {
+        "budget_bytes": 29,
+        "views": {"test": {"bytes": 30, "at": "host", "cached": True}},
+        "features": None,
+    }
+    assert chosen.describe(GPU) == ["views of test: 0.00 GiB, kept in host memory for cuda"]
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny):
+    split = load_split(build_dataset(tiny), "train", views=build_views(tiny), device=CPU)
+    return CRD.from_config(tiny), split.inputs
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_level_gives_the_same_batches(loaded, dtype):
+    model, inputs = loaded
+    order = torch.tensor([5, 0, 3, 1, 4])
+    by_level = {}
+    for level in ("device", "host", "recomputed"):
+        features = TeacherFeatures(model, inputs, batch_size=4, level=level, dtype=dtype)
+        by_level[level] = list(features.batches(order, 2))
+        assert [indices.tolist() for indices, _ in by_level[level]] == [[5, 0], [3, 1], [4]]
+        for indices, batch in by_level[level]:
+            again = features.batch(indices)
+            for name in model.modalities:
+                for one, other in zip(batch[name], again[name], strict=True):
+                    assert one.dtype == torch.float32
+                    assert torch.equal(one, other)
+    rounding = {} if dtype == torch.float32 else {"rtol": 2**-7, "atol": 1e-6}
+    for level in ("host", "recomputed"):
+        for (_, one), (_, other) in zip(by_level["device"], by_level[level], strict=True):
+            for name in model.modalities:
+                for expected, found in zip(one[name], other[name], strict=True):
+                    torch.testing.assert_close(found, expected, **(rounding if level == "recomputed" else {}))
+
+
+def test_features_are_kept_in_their_precision(loaded):
+    model, inputs = loaded
+    plain, rounded = (
+        TeacherFeatures(model, inputs, batch_size=4, dtype=dtype).batch(torch.arange(2))["rgb"]
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    for one, other in zip(plain, rounded, strict=True):
+        assert torch.equal(one.bfloat16().float(), other)
+    half, whole = (bytes_per_sample(model, dtype) for dtype in (torch.bfloat16, torch.float32))
+    levels = TeacherFeatures(model, inputs, batch_size=4).batch(torch.arange(1)).values()
+    assert 2 * half == whole == sum(level.nbytes for pyramid in levels for level in pyramid)
+
+
+def test_the_next_batch_is_sent_before_the_one_before_is_used():
+    happened = []
+
+    class Watched(Rows):
+        def _send(self, indices):
+            happened.append(f"send {indices.tolist()}")
+            return super()._send(indices)
+
+    store = torch.arange(12.0).reshape(6, 2)
+    rows = Watched({"rgb": [store]}, device=CPU, host=True)
+    happened.extend(batch["rgb"][0][:, 0].tolist() for batch in rows.batches(torch.tensor([4, 1, 3, 0, 5]).split(2)))
+    assert happened == ["send [4, 1]", "send [3, 0]", [8.0, 2.0], "send [5]", [6.0, 0.0], [10.0]]
+    assert list(rows.batches([])) == []
+
+
+def test_a_batch_from_host_memory_is_a_copy():
+    store = torch.zeros(3, 2)
+    rows = Rows({"rgb": [store]}, device=CPU, host=True)
+    rows.batch(torch.tensor([1]))["rgb"][0].fill_(7)
+    assert not store.any()
+
+
+def test_a_run_says_what_it_keeps(finished, tiny, tmp_path, capsys):
+    from crdkit import fit
+    from crdkit.progress import set_quiet
+
+    kept = read_metrics(finished)["resident"]
+    assert kept["budget_bytes"] == 8 * 2**30
+    counts = {split: view["bytes"] // (4 * 64 * 64 * 4) for split, view in kept["views"].items()}  # 3 + 1 channels
+    assert counts == read_metrics(finished)["counts"]
+    assert kept["features"]["at"] == "device"
+    set_quiet(False)
+    fit(tiny.with_overrides("training.resident_gib=0", "training.precision=fp32"), tmp_path / "run")
+    assert "GiB, recomputed on cpu (training.resident_gib=0)" in capsys.readouterr().err
+    assert read_metrics(tmp_path / "run")["resident"]["features"]["at"] == "recomputed"
+    assert read_metrics(tmp_path / "run")["aggregate"].keys() == read_metrics(finished)["aggregate"].keys()
+
+
+def test_channels_must_not_change_between_samples(tiny):
+    from crdkit.errors import DataError
+
+    views = build_views(tiny)
+    rgb = views["rgb"]
+    seen = []
+
+    class Changing(type(rgb)):
+        def __call__(self, sensors, *, image_size):
+            seen.append(1)
+            return super().__call__(sensors, image_size=image_size)[: 3 if len(seen) == 1 else 1]
+
+    dataset = build_dataset(tiny.with_overrides("data.workers=1"))
+    with pytest.raises(DataError, match=r"'rgb' gives \(1, 64, 64\) for sample .*, but \(3, 64, 64\)"):
+        load_split(dataset, "train", views={"rgb": Changing(rgb.config)}, device=CPU)
