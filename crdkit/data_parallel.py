@@ -41,8 +41,8 @@ def replicate(objectives: Mapping[str, nn.Module], device: torch.device) -> dict
 
     # statistics are averaged once per epoch instead; torch 2.14 gave the option another name
     known = inspect.signature(DistributedDataParallel).parameters
-    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    options: dict[str, Any] = {name: False}
+    option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {option: False}
     replicas: dict[str, nn.Module] = {}
     for name, objective in objectives.items():
         if device.type == "cuda":
