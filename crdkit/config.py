@@ -149,6 +149,18 @@ class TrainingConfig(StrictConfig):
     pinned_gib: float = Field(
         16.0, ge=0, description="what teacher features may take in the host's memory, GiB, where a GPU cannot hold them"
     )
+    graph: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="replay each step as one captured CUDA graph; auto: on a GPU that trains a detector alone",
+    )
+    compile: bool = Field(
+        False, description="torch.compile of every branch; needs a C++ compiler on a CPU, Triton on a GPU"
+    )
+
+    @field_validator("graph", mode="before")
+    @classmethod
+    def _yaml_reads_on_as_true(cls, value: Any) -> Any:
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
 class ScoringConfig(StrictConfig):

@@ -16,6 +16,8 @@ TERMS = ("filter", "amplifier", "decoder", "output")
 LossKind = Literal["flattened", "per_position", "hard_position"]
 BranchLosses = dict[str, torch.Tensor]
 CountedSamples = Mapping[str | None, torch.Tensor]
+TermWeights = Mapping[str | None, float | torch.Tensor]
+"""Factor of the terms that compare with each source, under None of those with no source but the target itself."""
 
 
 class Features(Protocol):
@@ -118,12 +120,14 @@ def branch_losses(
     output: Sequence[torch.Tensor],
     kind: LossKind = "flattened",
     counted: CountedSamples | None = None,
+    weights: TermWeights | None = None,
 ) -> BranchLosses:
     """Return the four terms of one branch; see `crd_losses` and, for ``counted``, `counted_samples`."""
     zero = teacher[0].new_zeros(())
 
     def term(levels: Sequence[torch.Tensor], source: str | None = None) -> torch.Tensor:
-        return cosine_loss(teacher, levels, kind=kind, counted=None if counted is None else counted[source])
+        loss = cosine_loss(teacher, levels, kind=kind, counted=None if counted is None else counted[source])
+        return loss if weights is None else loss * weights[source]
 
     return {
         "filter": sum((term(levels, source) for source, levels in filtered.items()), zero),

@@ -19,7 +19,7 @@ from crdkit.model import CRD
 from crdkit.placement import Placement, place
 from crdkit.progress import say
 from crdkit.resident import ResidentSplit, bytes_per_sample
-from crdkit.training import uses_bf16
+from crdkit.step import uses_bf16
 
 PHASES = ("load", "teacher", "train", "evaluate")
 HOST = torch.device("cpu")
@@ -67,14 +67,17 @@ def feature_dtype(config: RunConfig, device: torch.device) -> torch.dtype:
 
 
 def measure_run(
-    detector: Detector, splits: Mapping[str, ResidentSplit], *, placement: Placement, clock: Clock
+    detector: Detector, splits: Mapping[str, ResidentSplit], *, placement: Placement, clock: Clock, ranks: int = 1
 ) -> tuple[dict[str, Any], Maps]:
-    """Score the test split, and return the content of metrics.json and the maps."""
+    """Score the test split, and return the content of metrics.json and the maps; ``ranks`` have trained it."""
     config, test = detector.config, splits["test"]
     with clock("evaluate"):
         maps = score(detector.model, detector.scorer, test, batch_size=config.training.batch_size)
         measured = measure(maps, test, sampled_thresholds=config.scoring.sampled_thresholds)
-    return _metrics(measured, seconds=clock.seconds, splits=splits, placement=placement, detector=detector), maps
+    metrics = _metrics(
+        measured, seconds=clock.seconds, splits=splits, placement=placement, detector=detector, ranks=ranks
+    )
+    return metrics, maps
 
 
 def _metrics(
@@ -84,11 +87,13 @@ def _metrics(
     splits: Mapping[str, ResidentSplit],
     placement: Placement,
     detector: Detector,
+    ranks: int,
 ) -> dict[str, Any]:
     """Return the content of metrics.json; a phase or split that a run did not have is None."""
     device = detector.device
     precision = "bf16" if uses_bf16(detector.config.training, device) else "fp32"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    together = "" if ranks == 1 else f", {ranks} ranks"
     skipped = sum(split.skipped for split in splits.values())
     present = splits["test"].present or {}
     missing = {name: int((~has).sum()) for name, has in present.items() if not has.all()}
@@ -104,7 +109,7 @@ def _metrics(
             **({"missing": missing} if missing else {}),
         },
         "environment": {
-            "device": f"{device.type} ({name}, {torch.get_num_threads()} threads, {precision})",
+            "device": f"{device.type} ({name}, {torch.get_num_threads()} threads, {precision}{together})",
             "torch": torch.__version__,
             "crdkit": crdkit.__version__,
             "python": platform.python_version(),

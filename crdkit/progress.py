@@ -23,6 +23,11 @@ def set_quiet(quiet: bool) -> None:
     _quiet = quiet
 
 
+def is_quiet() -> bool:
+    """Return whether bars and messages are off."""
+    return _quiet
+
+
 def say(message: str) -> None:
     """Print one line of progress to standard error, unless quiet."""
     if not _quiet:

@@ -1,4 +1,6 @@
-"""Processes that share one list of work: a meeting at the start, then claims that end with the process that holds them.
+"""Processes started together, which share one list of work or train one detector.
+
+Sharing work takes a meeting at the start, then claims that end with the process that holds them.
 
 A claim is a lock of the operating system on a file, because such a lock goes away with its process, however that ends.
 A key in a store of ``torch.distributed`` would stay, and a collective operation would wait for the dead.
@@ -16,7 +18,11 @@ from pathlib import Path
 from crdkit.errors import CrdkitError
 
 MEETING_S = 300.0
-"""How long the ranks wait for each other at the start, and only there."""
+"""How long the ranks of a sweep wait for each other at the start, and only there."""
+TOGETHER_S = 1800.0
+"""How long ranks that train one detector wait for each other."""
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting")
+"""What gloo says when another process has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,33 +59,63 @@ class Ranks:
     def agree(self, decide: Callable[[], None]) -> None:
         """Let rank 0 run ``decide`` before any rank goes on; what it refuses, all refuse.
 
-        This is the only moment at which ranks wait for each other.
+        In a sweep this is the only moment at which ranks wait for each other.
 
         Raises:
             CrdkitError: what ``decide`` raised, or a rank did not come.
+        """
+        with self.group(timeout_s=MEETING_S):
+            self.follow_leader(decide)
+
+    def follow_leader(self, decide: Callable[[], None]) -> None:
+        """Do what `agree` does, inside a `group`.
+
+        Raises:
+            CrdkitError: what ``decide`` raised.
         """
         if self.count == 1:
             decide()
             return
         import torch.distributed as dist
 
+        refusal: list[str | None] = [None]
+        if self.leader:
+            try:
+                decide()
+            except CrdkitError as error:
+                refusal = [str(error)]
+        dist.broadcast_object_list(refusal, src=0)
+        if refusal[0] is not None:
+            raise CrdkitError(refusal[0])
+
+    @contextmanager
+    def group(self, *, cuda: bool = False, timeout_s: float = TOGETHER_S) -> Iterator[None]:
+        """Join the other ranks for the block: gloo, and with ``cuda`` NCCL too; alone, do nothing.
+
+        Raises:
+            CrdkitError: a rank did not come, or ended before its time.
+        """
+        if self.count == 1:
+            yield
+            return
+        import torch.distributed as dist
+
         try:
-            dist.init_process_group("gloo", timeout=timedelta(seconds=MEETING_S))
+            dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout_s))
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise CrdkitError(f"rank {self.rank} of {self.count} did not meet the others: {reason}") from error
-        refusal: list[str | None] = [None]
         try:
-            if self.leader:
-                try:
-                    decide()
-                except CrdkitError as error:
-                    refusal = [str(error)]
-            dist.broadcast_object_list(refusal, src=0)
+            yield
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            if not any(words in reason for words in LOST):
+                raise
+            raise CrdkitError(
+                f"rank {self.rank} of {self.count} lost another rank, whose own message says why: {reason}"
+            ) from error
         finally:
             dist.destroy_process_group()
-        if refusal[0] is not None:
-            raise CrdkitError(refusal[0])
 
     def use_local_device(self) -> None:
         """Make the GPU of this rank what ``training.device=auto`` and ``cuda`` mean in this process."""

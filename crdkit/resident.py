@@ -247,7 +247,7 @@ class TeacherFeatures:
 
         What is in host memory is copied one batch ahead.
         """
-        there = order.to(self._device).split(batch_size)
+        there = to_device(order, self._device).split(batch_size)
         chosen = order.split(batch_size) if self._rows.host else there
         for indices, rows in zip(there, self._rows.batches(chosen), strict=True):
             yield indices, self._levels(rows)
@@ -275,6 +275,11 @@ class TeacherFeatures:
                 for store, level in zip(stored[name], levels, strict=True):
                     store[start : start + batch_size] = level
         return stored
+
+
+def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return host values on the device without waiting for it: from pinned memory, which the copy keeps alive."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def bytes_per_sample(model: CRD, dtype: torch.dtype) -> int:

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any
 
 import torch
 
 from crdkit.checkpoint import Checkpoints
 from crdkit.config import TrainingConfig
+from crdkit.cuda_graph import BranchStreams, CudaCapture, StaticStep, Step, fastest_convolutions, uses_graph
+from crdkit.data_parallel import average, average_statistics, own_order, own_rows, replicate, term_weights
 from crdkit.errors import ConfigError, CrdkitError
-from crdkit.losses import TERMS, branch_losses, counted_samples
+from crdkit.losses import TERMS
 from crdkit.model import CRD
 from crdkit.presence import Presence, draw_presence
 from crdkit.progress import track
-from crdkit.resident import TeacherFeatures
-
-T = TypeVar("T")
-
-
-class BranchMap(Protocol):
-    """Calls a function with the name of each branch, like `map`; see `side_by_side`."""
-
-    def __call__(self, function: Callable[[str], T], names: Iterable[str], /) -> Iterable[T]:
-        """Return what ``function`` returned, in the order of ``names``."""
-
+from crdkit.ranks import Ranks
+from crdkit.resident import TeacherFeatures, to_device
+from crdkit.step import (
+    build_objectives,
+    build_optimizers,
+    compile_errors,
+    set_learning_rate,
+    side_by_side,
+    train_step,
+)
 
 EpochLog = dict[str, Any]
 """``{"epoch", "loss", "losses": {modality: {term: mean}}, "learning_rate", "seconds"}``."""
@@ -49,16 +50,6 @@ def select_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"training.device (={name!r}) is not available here: {reason}; use auto or cpu") from error
     return device
-
-
-def uses_bf16(config: TrainingConfig, device: torch.device) -> bool:
-    """Return whether the students' forward pass runs in bfloat16 on ``device``."""
-    if config.precision != "auto":
-        return config.precision == "bf16"
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # without the instructions a CPU emulates bfloat16 at a fraction of the speed of float32
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def learning_rate(config: TrainingConfig, epoch: int) -> float:
@@ -85,6 +76,7 @@ def train(
     on_epoch: Callable[[EpochLog], None],
     sensors: Mapping[str, Sequence[str]] | None = None,
     checkpoints: Checkpoints | None = None,
+    ranks: Ranks | None = None,
 ) -> None:
     """Train every branch of ``model`` in place and leave it in eval mode.
 
@@ -96,37 +88,38 @@ def train(
         on_epoch: called with every epoch's means, after the one synchronisation of the epoch.
         sensors: what each modality needs, for ``modality_dropout``: modalities of one sensor are hidden together;
             None: each has a sensor of its own.
-        checkpoints: where to go on from, if there is one, and where to keep the newest; epochs that were trained
+        checkpoints: where to go on from, if there is one, and where rank 0 keeps the newest; epochs that were trained
             before are passed to ``on_epoch`` again.
+        ranks: processes that train this model together, each with all features, inside `Ranks.group`; None: alone.
 
     Raises:
-        ConfigError: a batch would hold one sample, and a map one position: nothing to normalise over.
+        ConfigError: a batch would hold one sample, and a map one position: nothing to normalise over. Or the step
+            cannot be captured or compiled as the config asks.
         CrdkitError: a loss is no finite number.
     """
-    optimizers = build_optimizers(model, config)
-    device = next(iter(model.student_parameters())).device
-    generator = torch.Generator().manual_seed(config.seed)
+    ranks = ranks or Ranks()
+    device = _device_of(model)
+    graph = uses_graph(config, device, ranks=ranks.count)
     model.train()
-    if 1 in (config.batch_size, samples % config.batch_size):
-        _refuse_single_values(model, config, samples=samples)
+    _refuse_small_shares(model, config, samples=samples, ranks=ranks)
+    if device.type == "cuda":  # what convolutions in bfloat16 are quickest in; a CPU was slower with it
+        model.branches.to(memory_format=torch.channels_last)
+    optimizers = build_optimizers(model, config, capturable=graph)
+    generator = torch.Generator().manual_seed(config.seed)
     history = [] if checkpoints is None else checkpoints.restore(model.branches, optimizers, generator)
     for log in history:
         on_epoch(log)
     remaining = range(len(history), config.epochs)
-    with side_by_side(len(model.modalities), device) as each_branch:
+    with _prepared_step(model, optimizers, config, rows=min(config.batch_size, samples), ranks=ranks) as step:
         for epoch in track(remaining, description="training", total=len(remaining)):
             start = time.perf_counter()
             rate = learning_rate(config, epoch)
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
+            set_learning_rate(optimizers, rate)
             order = torch.randperm(samples, generator=generator)
             present = _hide(model, config, samples=samples, sensors=sensors, generator=generator)
-            sums = torch.zeros(len(model.modalities), len(TERMS), device=device)
-            for indices, batch in features.batches(order, config.batch_size):
-                shown = None if present is None else {name: has[indices] for name, has in present.items()}
-                step = train_step(model, batch, optimizers, config, present=shown, each_branch=each_branch)
-                sums += step * len(indices)
+            sums = _train_epoch(
+                model, features, step, order=order, batch_size=config.batch_size, present=present, ranks=ranks
+            )
             means = (sums / samples).tolist()
             log = _epoch_log(model, means, epoch=epoch + 1, rate=rate, seconds=time.perf_counter() - start)
             if not math.isfinite(log["loss"]):
@@ -136,32 +129,65 @@ def train(
                 )
             on_epoch(log)
             history.append(log)
-            if checkpoints is not None:
+            if checkpoints is not None and ranks.leader:
                 last = epoch + 1 == config.epochs
                 checkpoints.keep(model.branches, optimizers, generator, log=history, last=last)
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)  # gradients may hold the memory of a captured graph
     model.eval()
 
 
-@contextmanager
-def side_by_side(branches: int, device: torch.device) -> Iterator[BranchMap]:
-    """Yield a `map` over branches that, on a CPU, runs them at the same time, each on its share of the threads.
+def _train_epoch(
+    model: CRD,
+    features: TeacherFeatures,
+    step: Step,
+    *,
+    order: torch.Tensor,
+    batch_size: int,
+    present: Presence | None,
+    ranks: Ranks,
+) -> torch.Tensor:
+    """Run one epoch without waiting for the device, and return its (modalities, terms) sums over samples there."""
+    device = _device_of(model)
+    sums = torch.zeros(len(model.modalities), len(TERMS), device=device)
+    wholes = to_device(order, device).split(batch_size)
+    mine, rows = own_order(order, batch_size=batch_size, ranks=ranks)
+    for whole, (indices, batch) in zip(wholes, features.batches(mine, rows), strict=True):
+        shown = None if present is None else {name: has[indices] for name, has in present.items()}
+        weights = None
+        if ranks.count > 1:
+            everywhere = None if present is None else {name: has[whole] for name, has in present.items()}
+            weights = term_weights(model.modalities, count=len(whole), ranks=ranks, present=everywhere)
+        sums += step(batch, present=shown, weights=weights) * len(whole)
+    if ranks.count > 1:
+        average_statistics(model.branches, ranks)
+        average(sums, ranks)
+    return sums
 
-    Small maps leave most of a second thread idle: two branches on one thread each are quicker than one after the other
-    on two. What a branch computes depends on its number of threads only, not on the branches beside it.
-    """
-    threads = torch.get_num_threads()
-    workers = min(branches, threads) if device.type == "cpu" else 1
-    if workers == 1:
-        yield map
-        return
-    share = threads // workers
-    pool = ThreadPoolExecutor(workers, "branch", initializer=torch.set_num_threads, initargs=(share,))
-    torch.set_num_threads(share)  # threads of this one would wait for cores that the branches are on
-    try:
-        with pool:
-            yield pool.map
-    finally:
-        torch.set_num_threads(threads)
+
+@contextmanager
+def _prepared_step(
+    model: CRD, optimizers: Sequence[torch.optim.Optimizer], config: TrainingConfig, *, rows: int, ranks: Ranks
+) -> Iterator[Step]:
+    """Yield the step as device and config want it: branches in threads, on streams, or one after the other."""
+    device = _device_of(model)
+    objectives = build_objectives(model, config)
+    if ranks.count > 1:
+        objectives = replicate(objectives, device)
+    step = partial(train_step, model, optimizers=optimizers, config=config, objectives=objectives)
+    with compile_errors(config):
+        if device.type == "cuda":
+            graph = uses_graph(config, device, ranks=ranks.count)
+            with torch.cuda.device(device), fastest_convolutions():
+                streams = BranchStreams(len(model.modalities)) if graph else map
+                capture = CudaCapture() if graph else None
+                yield StaticStep(partial(step, each_branch=streams), rows=rows, capture=capture)
+        elif ranks.count > 1 or config.compile:
+            # collectives must come in the same order on all ranks, and compiled code brings its own threads
+            yield step
+        else:
+            with side_by_side(len(model.modalities), device) as each_branch:
+                yield partial(step, each_branch=each_branch)
 
 
 def _hide(
@@ -176,17 +202,21 @@ def _hide(
     if config.modality_dropout == 0:
         return None
     needed = sensors or {name: [name] for name in model.modalities}
-    device = next(iter(model.student_parameters())).device
+    device = _device_of(model)
     drawn = draw_presence(needed, count=samples, dropout=config.modality_dropout, generator=generator)
-    return {name: drawn[name].to(device) for name in model.modalities}
+    return {name: to_device(drawn[name], device) for name in model.modalities}
 
 
-def _refuse_single_values(model: CRD, config: TrainingConfig, *, samples: int) -> None:
-    """Run one sample's shapes through every branch: BatchNorm cannot train on one value per channel.
+def _refuse_small_shares(model: CRD, config: TrainingConfig, *, samples: int, ranks: Ranks) -> None:
+    """Run one sample's shapes through every branch where a rank gets one: BatchNorm needs two values per channel.
 
     Raises:
         ConfigError: some map has one position.
     """
+    sizes = {min(config.batch_size, samples), samples % config.batch_size or config.batch_size}
+    last = Ranks(rank=ranks.count - 1, count=ranks.count)  # has the smallest share, or one with weight 0
+    if all(own_rows(size, last).stop - own_rows(size, last).start > 1 for size in sizes):
+        return
     for name in model.modalities:
         branch = model.branch(name)
         state = dict([*branch.named_parameters(), *branch.named_buffers()])
@@ -205,60 +235,8 @@ def _refuse_single_values(model: CRD, config: TrainingConfig, *, samples: int) -
             ) from error
 
 
-def build_optimizers(model: CRD, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """Return one Adam per branch, or one for all branches, as the config says."""
-    groups: Iterable[Iterable[torch.nn.Parameter]]
-    if config.optimizers == "per_branch":
-        groups = [model.branch(name).parameters() for name in model.modalities]
-    else:
-        groups = [model.student_parameters()]
-    return [torch.optim.Adam(group, lr=config.learning_rate, betas=config.betas) for group in groups]
-
-
-def train_step(
-    model: CRD,
-    features: dict[str, list[torch.Tensor]],
-    optimizers: Sequence[torch.optim.Optimizer],
-    config: TrainingConfig,
-    *,
-    present: Presence | None = None,
-    each_branch: BranchMap = map,
-) -> torch.Tensor:
-    """Run one step on a batch of teacher features and return its (modalities, terms) losses, detached.
-
-    Branches share no trained parameter, so each is run forward and backward by itself: one branch's
-    activations are freed before the next one's are made, unless ``each_branch`` runs them side by side. Where
-    ``present`` hides a modality, other branches go without it and its own branch's loss skips the sample.
-    """
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    device = next(iter(model.student_parameters())).device
-    bf16 = uses_bf16(config, device)
-    own = dict(zip(model.modalities, optimizers, strict=True)) if config.optimizers == "per_branch" else {}
-
-    def train_branch(name: str) -> torch.Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            out = model.branch(name)(features, present)
-        losses = branch_losses(
-            features[name],
-            filtered=out.filtered,
-            amplified=out.amplified,
-            decoder=out.decoder,
-            output=out.output,
-            kind=config.loss,
-            counted=counted_samples(present, name),
-        )
-        terms = torch.stack([losses[term] for term in TERMS])
-        terms.sum().backward()
-        if name in own:
-            own[name].step()
-        return terms.detach()
-
-    rows = list(each_branch(train_branch, model.modalities))
-    if not own:
-        for optimizer in optimizers:
-            optimizer.step()
-    return torch.stack(rows)
+def _device_of(model: CRD) -> torch.device:
+    return next(iter(model.student_parameters())).device
 
 
 def _epoch_log(model: CRD, means: list[list[float]], *, epoch: int, rate: float, seconds: float) -> EpochLog:

@@ -15,7 +15,7 @@ from crdkit.config import RunConfig
 from crdkit.evaluation import Scorer
 from crdkit.losses import TERMS, branch_losses, crd_losses
 from crdkit.model import CRD, CRDOutput
-from crdkit.training import build_optimizers, train_step
+from crdkit.step import build_optimizers, train_step
 
 OTHER = {"rgb": "depth", "depth": "rgb"}
 

@@ -23,7 +23,8 @@ from crdkit.rescore import evaluate_run
 from crdkit.resident import build_dataset, build_views, load_split
 from crdkit.run import fit
 from crdkit.run_directory import read_metrics
-from crdkit.training import build_optimizers, learning_rate, select_device, side_by_side, train_step, uses_bf16
+from crdkit.step import build_optimizers, side_by_side, train_step, uses_bf16
+from crdkit.training import learning_rate, select_device
 
 KEYS = [
     *(f"{level}_{metric}" for level in ("image", "pixel") for metric in ("auroc", "ap", "f1_max")),

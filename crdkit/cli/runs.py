@@ -32,14 +32,20 @@ def train(
         bool, typer.Option("--resume", help="Go on with an unfinished run in --out; leave a finished one alone.")
     ] = False,
 ) -> None:
-    """Train a detector, evaluate it, and write a run directory with report.html."""
+    """Train a detector, evaluate it, and write a run directory; started by torchrun, ranks train it together."""
     from crdkit.config import load_config
+    from crdkit.progress import is_quiet, set_quiet
+    from crdkit.ranks import Ranks
     from crdkit.run import fit
     from crdkit.run_directory import read_metrics
     from crdkit.tables import show, show_metrics
 
     config = load_config(preset).with_overrides(*(overrides or ()))
-    fit(config, out, resume=resume)
+    ranks = Ranks.from_environment()
+    set_quiet(is_quiet() or not ranks.leader)
+    fit(config, out, resume=resume, ranks=ranks)
+    if not ranks.leader:
+        return
     show_metrics(read_metrics(out))
     show(f"report: {out / 'report.html'}")
 

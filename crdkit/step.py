@@ -1,0 +1,208 @@
+"""One training step: forward, losses, backward and optimiser of every branch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import nn
+
+from crdkit.config import TrainingConfig
+from crdkit.errors import ConfigError
+from crdkit.losses import TERMS, LossKind, TermWeights, branch_losses, counted_samples
+from crdkit.model import CRD, Branch
+from crdkit.presence import Presence
+
+T = TypeVar("T")
+
+
+class BranchMap(Protocol):
+    """Calls a function with the name of each branch, like `map`; see `side_by_side`."""
+
+    def __call__(self, function: Callable[[str], T], names: Iterable[str], /) -> Iterable[T]:
+        """Return what ``function`` returned, in the order of ``names``."""
+
+
+def uses_bf16(config: TrainingConfig, device: torch.device) -> bool:
+    """Return whether the students' forward pass runs in bfloat16 on ``device``."""
+    if config.precision != "auto":
+        return config.precision == "bf16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # without the instructions a CPU emulates bfloat16 at a fraction of the speed of float32
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+class Objective(nn.Module):
+    """A branch and its losses: what is differentiated, compiled or replicated as one.
+
+    Args:
+        branch: shares its parameters with the model.
+        kind: of the loss.
+        bf16: whether the branch runs in bfloat16; its weights and its losses stay in float32.
+    """
+
+    def __init__(self, branch: Branch, *, kind: LossKind, bf16: bool) -> None:
+        super().__init__()
+        self.branch = branch
+        self.kind = kind
+        self.bf16 = bf16
+
+    def forward(
+        self,
+        features: Mapping[str, Sequence[torch.Tensor]],
+        present: Presence | None = None,
+        weights: TermWeights | None = None,
+    ) -> torch.Tensor:
+        """Return the branch's terms, (4,) in the order of `TERMS`, on teacher features of all modalities."""
+        target = self.branch.target
+        teacher = features[target]
+        # no cache: each weight is read once, and a captured graph must not read a copy that was made outside it
+        with torch.autocast(teacher[0].device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
+            out = self.branch(features, present)
+        losses = branch_losses(
+            teacher,
+            filtered=out.filtered,
+            amplified=out.amplified,
+            decoder=out.decoder,
+            output=out.output,
+            kind=self.kind,
+            counted=counted_samples(present, target),
+            weights=weights,
+        )
+        return torch.stack([losses[term] for term in TERMS])
+
+
+def build_objectives(model: CRD, config: TrainingConfig) -> dict[str, nn.Module]:
+    """Return the objective of every modality, to be compiled when it is first called if the config says so."""
+    bf16 = uses_bf16(config, next(iter(model.student_parameters())).device)
+    built: dict[str, nn.Module] = {}
+    for name in model.modalities:
+        built[name] = Objective(model.branch(name), kind=config.loss, bf16=bf16)
+        if config.compile:
+            built[name].compile(dynamic=False)  # a partial last batch is compiled for itself
+    return built
+
+
+@contextmanager
+def compile_errors(config: TrainingConfig) -> Iterator[None]:
+    """Turn what ``torch.compile`` raises into one line.
+
+    Raises:
+        ConfigError: it failed, because there is no compiler for one.
+    """
+    if not config.compile:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ConfigError(
+            f"training.compile=true: torch.compile failed: {reason[:300]}; it needs a C++ compiler on a CPU and Triton "
+            "on a GPU; without them use training.compile=false"
+        ) from error
+
+
+def build_optimizers(model: CRD, config: TrainingConfig, *, capturable: bool = False) -> list[torch.optim.Optimizer]:
+    """Return one Adam per branch, or one for all branches, as the config says.
+
+    On a GPU it is fused, and its learning rate lies on the device; ``capturable`` lets a CUDA graph hold its step.
+    """
+    groups: Iterable[Iterable[nn.Parameter]]
+    if config.optimizers == "per_branch":
+        groups = [model.branch(name).parameters() for name in model.modalities]
+    else:
+        groups = [model.student_parameters()]
+    device = next(iter(model.student_parameters())).device
+
+    def options() -> dict[str, Any]:
+        if device.type != "cuda":
+            return {"lr": config.learning_rate}
+        return {"lr": torch.tensor(config.learning_rate, device=device), "fused": True, "capturable": capturable}
+
+    return [torch.optim.Adam(group, betas=config.betas, **options()) for group in groups]
+
+
+def set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
+    """Set the rate of every group; one that lies on a device is overwritten there, where a captured graph reads it."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+
+def train_step(
+    model: CRD,
+    features: Mapping[str, Sequence[torch.Tensor]],
+    optimizers: Sequence[torch.optim.Optimizer],
+    config: TrainingConfig,
+    *,
+    present: Presence | None = None,
+    weights: Mapping[str, TermWeights] | None = None,
+    each_branch: BranchMap = map,
+    objectives: Mapping[str, nn.Module] | None = None,
+) -> torch.Tensor:
+    """Run one step on a batch of teacher features and return its (modalities, terms) losses, detached.
+
+    Branches share no trained parameter, so each is run forward and backward by itself: one branch's
+    activations are freed before the next one's are made, unless ``each_branch`` runs them side by side. Where
+    ``present`` hides a modality, other branches go without it and its own branch's loss skips the sample.
+
+    Args:
+        model: whose branches are trained.
+        features: by modality.
+        optimizers: of `build_optimizers`.
+        config: of the training.
+        present: which samples have each modality; None: all.
+        weights: factors of the terms by modality; None: 1.
+        each_branch: how branches are run.
+        objectives: of `build_objectives`, kept between steps; made anew if None.
+    """
+    for optimizer in optimizers:
+        # None, not zeros: backward then writes gradients instead of adding to them, in a replayed graph too
+        optimizer.zero_grad(set_to_none=True)
+    chosen = build_objectives(model, config) if objectives is None else objectives
+    own = dict(zip(model.modalities, optimizers, strict=True)) if config.optimizers == "per_branch" else {}
+
+    def train_branch(name: str) -> torch.Tensor:
+        terms: torch.Tensor = chosen[name](features, present, None if weights is None else weights[name])
+        terms.sum().backward()
+        if name in own:
+            own[name].step()
+        return terms.detach()
+
+    rows = list(each_branch(train_branch, model.modalities))
+    if not own:
+        for optimizer in optimizers:
+            optimizer.step()
+    return torch.stack(rows)
+
+
+@contextmanager
+def side_by_side(branches: int, device: torch.device) -> Iterator[BranchMap]:
+    """Yield a `map` over branches that, on a CPU, runs them at the same time, each on its share of the threads.
+
+    Small maps leave most of a second thread idle: two branches on one thread each are quicker than one after the other
+    on two. What a branch computes depends on its number of threads only, not on the branches beside it.
+    """
+    threads = torch.get_num_threads()
+    workers = min(branches, threads) if device.type == "cpu" else 1
+    if workers == 1:
+        yield map
+        return
+    share = threads // workers
+    pool = ThreadPoolExecutor(workers, "branch", initializer=torch.set_num_threads, initargs=(share,))
+    torch.set_num_threads(share)  # threads of this one would wait for cores that the branches are on
+    try:
+        with pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,221 @@
+"""The step: static buffers and replays, learning rates on the device, compilation; on a GPU the graph itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from together import DROPOUT, PLAIN, SAMPLES, SPEC, RandomFeatures, build_model, trained
+
+from crdkit import checkpoint, training
+from crdkit.config import TrainingConfig
+from crdkit.cuda_graph import WARM_UP, StaticStep, uses_graph
+from crdkit.errors import ConfigError
+from crdkit.step import build_optimizers, compile_errors, set_learning_rate, train_step
+
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+class Replays:
+    """Stands for `CudaCapture`: a replay runs the function again, on whatever the buffers then hold."""
+
+    def __init__(self):
+        self.captured = 0
+
+    def __call__(self, run):
+        self.captured += 1
+        return run
+
+
+@pytest.mark.parametrize("config", [PLAIN, DROPOUT], ids=["plain", "dropout"])
+def test_a_static_step_trains_as_the_step_itself(config, monkeypatch):
+    expected, expected_losses = trained(config)
+    capture = Replays()
+    steps, prepared = [], training._prepared_step
+
+    def static(model, optimizers, options, *, rows, ranks):
+        context = prepared(model, optimizers, options, rows=rows, ranks=ranks)
+        step = context.__enter__()
+        steps.append((StaticStep(step, rows=rows, capture=capture), context))
+        return Entered(*steps[-1])
+
+    monkeypatch.setattr(training, "_prepared_step", static)
+    model, losses = trained(config)
+    # batches of 3, and one of 1 in each epoch, which is captured when it comes for the third time
+    assert capture.captured == 2
+    assert losses.shape == (config.epochs, 8)
+    # channels_last buffers take other kernels on a CPU, which round differently
+    torch.testing.assert_close(losses, expected_losses, rtol=1e-3, atol=1e-3)
+    assert model.state_dict().keys() == expected.state_dict().keys()
+
+
+class Entered:
+    def __init__(self, step, context):
+        self.step, self.context = step, context
+
+    def __enter__(self):
+        return self.step
+
+    def __exit__(self, *error):
+        return self.context.__exit__(*error)
+
+
+def test_batches_are_copied_into_one_set_of_buffers():
+    seen = []
+
+    def step(features, *, present=None, weights=None):
+        seen.append((features, present))
+        return torch.zeros(1)
+
+    features, capture = RandomFeatures(), Replays()
+    static = StaticStep(step, rows=4, capture=capture)
+    present = {"a": torch.tensor([True, False, True]), "b": torch.tensor([True, True, False])}
+    for indices in ([0, 1, 2], [3, 4, 5], [6, 5, 4], [2, 0, 1], [6]):
+        batch = features.batch(torch.tensor(indices))
+        static(batch, present={name: has[: len(indices)] for name, has in present.items()})
+        inputs, shown = seen[-1]
+        for name, levels in batch.items():
+            for buffer, level in zip(inputs[name], levels, strict=True):
+                assert torch.equal(buffer, level)
+                assert buffer.is_contiguous(memory_format=torch.channels_last)
+        assert all(torch.equal(shown[name], has[: len(indices)]) for name, has in present.items())
+    places = {inputs["a"][0].data_ptr() for inputs, _ in seen}
+    assert len(places) == 1
+    assert places.isdisjoint(level.data_ptr() for level in features.levels["a"])
+    assert capture.captured == 1
+    assert len(seen) == 5 > WARM_UP
+
+
+def test_without_a_capture_every_step_runs_and_weights_reach_it():
+    seen = []
+    static = StaticStep(lambda features, **options: seen.append(options) or torch.zeros(1), rows=2)
+    for _ in range(WARM_UP + 2):
+        static(RandomFeatures().batch(torch.tensor([0, 1])), weights={"a": {None: 2.0}})
+    assert seen == [{"present": None, "weights": {"a": {None: 2.0}}}] * (WARM_UP + 2)
+
+
+def test_a_rate_that_is_a_tensor_is_overwritten_in_place():
+    model = build_model()
+    held = torch.tensor(0.5)
+    on_device = torch.optim.Adam(model.branch("a").parameters(), lr=held, fused=True)
+    plain = torch.optim.Adam(model.branch("b").parameters(), lr=0.5)
+    set_learning_rate([on_device, plain], 0.25)
+    assert on_device.param_groups[0]["lr"] is held
+    assert (held.item(), plain.param_groups[0]["lr"]) == (0.25, 0.25)
+
+
+@pytest.mark.parametrize(("given", "kept"), [(True, "on"), (False, "off"), ("auto", "auto"), ("off", "off")])
+def test_yaml_words_for_the_graph(given, kept):
+    assert TrainingConfig(graph=given).graph == kept
+
+
+def test_a_graph_needs_a_gpu(tiny):
+    import crdkit
+
+    with pytest.raises(ConfigError, match=r"training\.graph=on needs a CUDA device, but the device is cpu"):
+        crdkit.fit(tiny.with_overrides("training.graph=on"))
+    with pytest.raises(ConfigError, match=r"training\.graph \(='always'\)"):
+        tiny.with_overrides("training.graph=always")
+    assert not uses_graph(PLAIN, torch.device("cpu"))
+    assert uses_graph(PLAIN, torch.device("cuda"))
+    assert not uses_graph(TrainingConfig(graph="off"), torch.device("cuda"))
+
+
+def test_a_failed_compilation_is_one_line():
+    from torch._dynamo.exc import TorchDynamoException
+
+    message = r"training\.compile=true: torch\.compile failed: no g\+\+; it needs .* use training\.compile=false"
+    with pytest.raises(ConfigError, match=message), compile_errors(TrainingConfig(compile=True)):
+        raise TorchDynamoException("no g++\nand much more")
+    with pytest.raises(TorchDynamoException), compile_errors(PLAIN):
+        raise TorchDynamoException("not ours")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the compiler's own modules
+def test_compiled_branches_train_as_the_others():
+    expected = trained(PLAIN)[1]
+    losses = trained(PLAIN.model_copy(update={"compile": True}))[1]
+    torch.testing.assert_close(losses[0], expected[0], rtol=1e-3, atol=1e-3)
+    assert losses[-1].sum() < losses[0].sum()
+
+
+def on_gpu(config, *, samples=SAMPLES, **options):
+    model, losses = build_model().to("cuda"), []
+    features = RandomFeatures(samples=samples, device="cuda")
+    training.train(model, features, config, samples=samples, on_epoch=losses.append, **options)
+    return model, torch.tensor([log["loss"] for log in losses])
+
+
+GPU = PLAIN.model_copy(update={"epochs": 7, "device": "cuda"})  # 21 steps
+
+
+@pytest.fixture
+def deterministic(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+
+
+@CUDA
+@pytest.mark.parametrize("changed", [{}, {"modality_dropout": 0.3, "optimizers": "joint"}], ids=["plain", "dropout"])
+def test_graph_and_eager_steps_agree(changed, deterministic):
+    config = GPU.model_copy(update=changed)
+    losses = [on_gpu(config.model_copy(update={"graph": graph}))[1] for graph in ("off", "on")]
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=0)
+
+
+@CUDA
+def test_bfloat16_stays_close_to_float32():
+    losses = [on_gpu(GPU.model_copy(update={"precision": precision}))[1] for precision in ("fp32", "bf16")]
+    torch.testing.assert_close(losses[0], losses[1], rtol=0.05, atol=0)
+
+
+@CUDA
+def test_an_epoch_never_waits_for_the_device(monkeypatch):
+    real, epochs = training._train_epoch, []
+
+    def watched(*arguments, **options):
+        epochs.append(1)
+        if len(epochs) <= WARM_UP + 1:  # in the first ones graphs are captured
+            return real(*arguments, **options)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return real(*arguments, **options)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(training, "_train_epoch", watched)
+    on_gpu(GPU)
+    assert len(epochs) == GPU.epochs
+
+
+@CUDA
+def test_a_captured_training_resumes(deterministic, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "EVERY_SECONDS", 0)
+    expected = on_gpu(GPU)[1]
+    real, count = checkpoint.Checkpoints.keep, []
+
+    def stop(self, *arguments, **options):
+        real(self, *arguments, **options)
+        count.append(1)
+        if len(count) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint.Checkpoints, "keep", stop)
+    with pytest.raises(KeyboardInterrupt):
+        on_gpu(GPU, checkpoints=checkpoint.Checkpoints(tmp_path))
+    losses = on_gpu(GPU, checkpoints=checkpoint.Checkpoints(tmp_path))[1]
+    torch.testing.assert_close(losses, expected, rtol=1e-4, atol=0)
+
+
+@CUDA
+def test_on_a_gpu_the_optimiser_is_fused_with_its_rate_there():
+    model = build_model(spec=SPEC).to("cuda")
+    for optimizer in build_optimizers(model, GPU, capturable=True):
+        (group,) = optimizer.param_groups
+        assert (group["fused"], group["capturable"], group["lr"].device.type) == (True, True, "cuda")
+    losses = train_step(
+        model.train(),
+        RandomFeatures(device="cuda").batch(torch.arange(3)),
+        [],
+        GPU.model_copy(update={"optimizers": "joint"}),
+    )
+    assert losses.shape == (2, 4)
