@@ -20,7 +20,7 @@ from crdkit.config import RunConfig, TrainingConfig
 from crdkit.datasets import Sensors
 from crdkit.detector import Detector, PreparedSample
 from crdkit.model import CRD
-from crdkit.resident import build_dataset, build_views, load_split
+from crdkit.resident import build_dataset, build_views, bytes_per_sample, load_split
 from crdkit.run import fit
 from crdkit.run_directory import read_metrics
 from crdkit.training import select_device
@@ -77,9 +77,10 @@ def step_time(loaded: Loaded, *, epochs: int, matmul_tflops: float | None, gflop
 
 
 def resident_gib(loaded: Loaded) -> float:
-    """Return what the training split keeps on the device: its views and teacher features."""
+    """Return what the training split keeps on the device: its views and float32 teacher features."""
     inputs = sum(tensor.numel() * tensor.element_size() for tensor in loaded.normals.inputs.values())
-    return inputs / 2**30 + loaded.features.gib
+    features = len(loaded.normals) * bytes_per_sample(loaded.model, torch.float32)
+    return (inputs + features) / 2**30
 
 
 def eager_overrides(*, eager: bool) -> list[str]:
