@@ -17,7 +17,11 @@ from crdkit.synthetic import LAYOUTS
 EYECANDIES = [name for name in preset_names() if "eyecandies" in name]
 PUBLISHED = ["crd-eyecandies", "crd-mvtec3d", "trd-mvtec3d"]
 LIGHTS = tuple(f"image_{light}" for light in range(6))
+THREE = {"rgb": ("rgb",), "depth": ("xyz",), "normals": ("xyz",)}
 SENSORS = {  # what each modality of a preset reads
+    "best-mvtec3d": THREE,
+    "best-mvtec3d-vit": THREE,
+    "best-mvtec3d-wide": THREE,
     "crd-eyecandies": {"rgb": ("rgb",), "normals": ("normals",)},
     "crd-mvtec3d": {"rgb": ("rgb",), "depth": ("xyz",)},
     "quick": {"rgb": ("rgb",), "depth": ("xyz",)},
@@ -27,7 +31,7 @@ SENSORS = {  # what each modality of a preset reads
     },
     "quick-eyecandies-rdn": {"rgb": ("rgb",), "depth": ("depth",), "normals": ("normals",)},
     "quick-eyecandies-stack": {"lights": LIGHTS, "depth": ("depth",), "normals": ("normals",)},
-    "quick-normals": {"rgb": ("rgb",), "depth": ("xyz",), "normals": ("xyz",)},
+    "quick-normals": THREE,
     "trd-mvtec3d": {"rgb": ("rgb",), "normals": ("xyz",)},
 }  # fmt: skip
 
@@ -78,6 +82,12 @@ def test_a_preset_trains_and_scores(name, twins):
         assert np.isfinite(result.score)
         assert np.isfinite(result.anomaly_map).all()
         assert result.anomaly_map.std() > 0
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names() if name.startswith("best-")])
+def test_our_best_presets_are_built_at_full_size(name):
+    described = crdkit.describe(RunConfig.preset(name))  # no weights, no memory for them
+    assert {part.modality for part in described.parts} == set(THREE)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
