@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -22,9 +22,15 @@ WARM_UP = 2
 They make what a capture must find: the optimisers' state, cuDNN's choice of kernels, workspaces, compiled code.
 """
 
-Run = Callable[[], torch.Tensor]
-Capture = Callable[[Run], Run]
-"""Records what a function does on the device, without doing it, and returns what does it again, every time."""
+T = TypeVar("T")
+Run = Callable[[], T]
+
+
+class Capture(Protocol):
+    """Records what a function does on the device, without doing it, and returns what does it again, every time."""
+
+    def __call__(self, run: Run[T], /) -> Run[T]:
+        """Return the replay of ``run``; what it returns is the same at every call, and overwritten by the next."""
 
 
 class Step(Protocol):
@@ -76,7 +82,7 @@ class StaticStep:
         self._capture = capture
         self._features: dict[str, Levels] = {}
         self._present: dict[str, torch.Tensor] = {}
-        self._replays: dict[int, Run] = {}
+        self._replays: dict[int, Run[torch.Tensor]] = {}
         self._seen: Counter[int] = Counter()
 
     def __call__(
@@ -130,7 +136,7 @@ class CudaCapture:
         self._pool = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream()
 
-    def __call__(self, run: Run) -> Run:
+    def __call__(self, run: Run[T], /) -> Run[T]:
         """Capture ``run`` on the current device.
 
         Raises:
@@ -147,7 +153,7 @@ class CudaCapture:
                 f"a step of this model cannot be captured as a CUDA graph: {reason}; use training.graph=off"
             ) from error
 
-        def replay() -> torch.Tensor:
+        def replay() -> T:
             graph.replay()
             return result
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 import crdkit
 from crdkit.config import RunConfig
+from crdkit.cuda_graph import CudaCapture
 from crdkit.datasets import Sensors
 from crdkit.decoding import in_order
 from crdkit.detector_header import FORMAT, FORMAT_VERSION, read_header
@@ -149,7 +150,8 @@ class Detector:
 
     def _predict(self, samples: Sequence[PreparedSample], inputs: Callable[[str], torch.Tensor]) -> list[Prediction]:
         if self._inference is None:
-            self._inference = Inference(self.model, self.scorer)
+            graph = self.device.type == "cuda" and self.config.training.graph != "off"
+            self._inference = Inference(self.model, self.scorer, capture=CudaCapture() if graph else None)
         present = {
             name: torch.tensor([name not in sample.missing for sample in samples], device=self.device)
             for name in self.views

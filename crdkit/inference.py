@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from crdkit.cuda_graph import WARM_UP, Capture, Run
+from crdkit.errors import ConfigError
 from crdkit.evaluation import Maps, Scorer
 from crdkit.folding import M, fold_batch_norms
 from crdkit.layers import Levels
@@ -17,6 +20,7 @@ from crdkit.model import CRD, Branch, BranchOutput, CRDOutput
 from crdkit.presence import Presence
 from crdkit.step import side_by_side
 
+_MOST_GRAPHS = 4  # batch sizes; each keeps the memory of its activations
 _ROUNDING = 1e-4  # of the features' norm: rounding takes 1e-6 or so, another order of calls far more than this
 
 
@@ -56,10 +60,15 @@ class Inference:
     Args:
         model: the trained CRD; what it learns later is not seen.
         scorer: the calibrated aggregation and the smoothing.
+        capture: replay every batch size that comes often, such as a single sample, as a CUDA graph; None: never.
     """
 
-    def __init__(self, model: CRD, scorer: Scorer) -> None:
+    def __init__(self, model: CRD, scorer: Scorer, *, capture: Capture | None = None) -> None:
         self.scorer = scorer
+        self._capture = capture
+        self._buffers: dict[int, dict[str, torch.Tensor]] = {}
+        self._replays: dict[int, Run[Maps]] = {}
+        self._seen: Counter[int] = Counter()
         self.device = scorer.aggregation.mean.device
         self.teachers: dict[str, nn.Module] = {name: model.teachers[model.teacher_of[name]] for name in model.specs}
         self.branches: dict[str, Branch] = {name: model.branch(name) for name in model.modalities}
@@ -79,13 +88,38 @@ class Inference:
         }
 
     def __call__(self, inputs: Callable[[str], torch.Tensor], present: Presence | None = None) -> Maps:
-        """Return maps and scores of the views that ``inputs`` gives.
+        """Return maps and scores of the views that ``inputs`` gives; the next call may overwrite them.
 
         Args:
             inputs: returns the (B, C, S, S) view of a modality; called once for each, on a CPU from threads.
             present: which samples have each modality; None: all.
         """
+        if self._capture is not None and present is None:
+            return self._from_buffers({name: inputs(name) for name in self.branches}, self._capture)
+        return self._run(inputs, present)
 
+    def _from_buffers(self, views: dict[str, torch.Tensor], capture: Capture) -> Maps:
+        """Copy the views into the buffers of their batch size, and run there: as it is at first, then as a replay."""
+        count = len(next(iter(views.values())))
+        if count not in self._buffers:
+            if len(self._buffers) == _MOST_GRAPHS:
+                return self._run(views.__getitem__, None)
+            self._buffers[count] = {name: torch.empty_like(view, device=self.device) for name, view in views.items()}
+        buffers = self._buffers[count]
+        for name, view in views.items():
+            buffers[name].copy_(view, non_blocking=True)
+        if count not in self._replays:
+            self._seen[count] += 1
+            if self._seen[count] <= WARM_UP:
+                return self._run(buffers.__getitem__, None)
+            try:
+                self._replays[count] = capture(lambda: self._run(buffers.__getitem__, None))
+            except ConfigError:  # a network of the user's own that reads values back: it is run as it is
+                self._capture = None
+                return self._run(buffers.__getitem__, None)
+        return self._replays[count]()
+
+    def _run(self, inputs: Callable[[str], torch.Tensor], present: Presence | None) -> Maps:
         @torch.inference_mode()
         def see(name: str) -> Levels:
             levels: Levels = self.teachers[name](inputs(name).to(self.device))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from crdkit.detector import Detector
-from crdkit.errors import DataError
+from crdkit.errors import ConfigError, DataError
 from crdkit.folding import fold_batch_norms
 from crdkit.inference import Inference, _folded
 from crdkit.resident import build_dataset
@@ -122,3 +122,41 @@ def test_a_bad_sample_of_a_stream_is_counted(detector, samples):
     next(stream)
     with pytest.raises(DataError, match=r"^sample 1: "):
         next(stream)
+
+
+class Replays:
+    """A capture that runs things again instead of replaying them, as far as Python can tell."""
+
+    def __init__(self, error=None):
+        self.captured = 0
+        self.error = error
+
+    def __call__(self, run, /):
+        self.captured += 1
+        if self.error:
+            raise self.error
+        return run
+
+
+@pytest.mark.parametrize("error", [None, ConfigError("it reads a value back")])
+def test_captured_predictions_come_from_buffers_of_their_batch_size(detector, samples, error):
+    expected = [detector.predict(sample) for sample in samples]
+    capture = Replays(error)
+    captured = Detector(config=detector.config, model=detector.model, scorer=detector.scorer)
+    captured._inference = Inference(captured.model, captured.scorer, capture=capture)
+    for one, sample in zip(expected, samples, strict=True):
+        same(captured.predict(sample), one)  # the first calls as they are, the others replayed
+    for _ in range(4):
+        for one, many in zip(expected[:2], captured.predict_batch(samples[:2]), strict=True):
+            same(many, one)
+    assert capture.captured == (1 if error else 2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_graphs_predict_what_single_kernels_predict(finished, samples):
+    eager = Detector.load(finished / "detector", device="cuda")
+    eager._inference = Inference(eager.model, eager.scorer)
+    graphed = Detector.load(finished / "detector", device="cuda")
+    for sample in samples:
+        same(graphed.predict(sample), eager.predict(sample))
+    assert graphed._inference._replays
