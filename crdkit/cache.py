@@ -21,7 +21,7 @@ import torch
 
 from crdkit.datasets import Dataset, SampleRecord
 from crdkit.errors import CrdkitError
-from crdkit.files import PARTIAL, new_file
+from crdkit.files import PARTIAL, below, new_file
 from crdkit.modalities import Modality
 
 FORMAT_VERSION = 1
@@ -83,8 +83,8 @@ class CacheEntry:
                 header = json.loads(file.metadata()["crdkit"])
             _require_checksums(tensors, header["checksums"])
             decoded = Decoded(
-                inputs=_below("inputs.", tensors),
-                present=_below("present.", tensors),
+                inputs=below("inputs.", tensors),
+                present=below("present.", tensors),
                 masks=tensors.get("masks"),
                 skipped={int(index): why for index, why in header["skipped"].items()},
             )
@@ -235,10 +235,6 @@ def _require_checksums(tensors: Mapping[str, torch.Tensor], expected: Mapping[st
     for name, tensor in tensors.items():
         if _checksum(tensor) != expected[name]:
             raise ValueError(f"checksum of {name} differs")
-
-
-def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _touch(path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from crdkit.config import RunConfig
 from crdkit.errors import ConfigError, CrdkitError, DetectorFormatError
-from crdkit.files import PARTIAL, new_file
+from crdkit.files import PARTIAL, below, new_file
 from crdkit.progress import say
 
 FORMAT = "crdkit-checkpoint"
@@ -53,9 +53,9 @@ class Checkpoints:
             return []
         log, state = _read(files[-1])
         try:
-            students.load_state_dict(_below("students.", state))
+            students.load_state_dict(below("students.", state))
             for index, optimizer in enumerate(optimizers):
-                _load_optimizer(optimizer, _below(f"optimizers.{index}.", state))
+                _load_optimizer(optimizer, below(f"optimizers.{index}.", state))
             generator.set_state(state["generator"])
         except (RuntimeError, LookupError, ValueError, TypeError) as error:
             raise _damaged(files[-1], error) from error
@@ -123,10 +123,6 @@ def _flat(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{path}.{key}" if path else str(key))
     else:
         yield path, values
-
-
-def _below(prefix: str, state: State) -> State:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, torch.Tensor]]:

@@ -21,7 +21,7 @@ from crdkit.decoding import in_order
 from crdkit.detector_header import FORMAT, FORMAT_VERSION, read_header
 from crdkit.errors import CrdkitError, DataError, DetectorFormatError
 from crdkit.evaluation import Scorer
-from crdkit.files import new_folder
+from crdkit.files import below, new_folder
 from crdkit.inference import Inference, Prediction
 from crdkit.layers import FeatureSpec
 from crdkit.model import CRD
@@ -264,9 +264,8 @@ class Detector:
         except (OSError, SafetensorError) as error:
             raise DetectorFormatError(f"{weights}: cannot be read: {error}; copy the detector again") from error
         for prefix, module in (("model.", model), ("scorer.", scorer)):
-            part = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
             try:
-                module.load_state_dict(part)
+                module.load_state_dict(below(prefix, state))
             except RuntimeError as error:
                 reason = " ".join(str(error).split())[:300]
                 raise DetectorFormatError(f"{weights}: does not fit its config.json: {reason}") from error

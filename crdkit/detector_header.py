@@ -32,6 +32,12 @@ class DetectorHeader(StrictConfig):
     specs: dict[str, _Spec]
 
 
+def detector_folder(folder: Path | str) -> Path:
+    """Return the detector in a run directory; any other folder is taken for a detector itself."""
+    nested = Path(folder) / "detector"
+    return nested if nested.exists() else Path(folder)
+
+
 def read_header(file: Path) -> DetectorHeader:
     """Return the content of a detector's config.json.
 

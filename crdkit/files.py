@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from crdkit.errors import CrdkitError
+
+T = TypeVar("T")
 
 PARTIAL = ".partial"
 """Ends the hidden name that a file or folder has until it is whole; only a killed process leaves one behind."""
@@ -79,3 +82,13 @@ def _partial(path: Path) -> Path:
 
 def _cannot_write(path: Path, error: OSError) -> CrdkitError:
     return CrdkitError(f"{path}: cannot be written: {error.strerror or error}")
+
+
+def below(prefix: str, named: Mapping[str, T]) -> dict[str, T]:
+    """Return what has a name in a file that starts with ``prefix``, by the rest of its name.
+
+    Examples:
+        >>> below("a.", {"a.x": 1, "b.x": 2})
+        {'x': 1}
+    """
+    return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}

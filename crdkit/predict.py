@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from crdkit.datasets import UNLABELLED, Dataset, DatasetConfig, RawSample, SampleRecord, datasets
 from crdkit.decoding import decode
 from crdkit.detector import Detector, PreparedSample
+from crdkit.detector_header import detector_folder
 from crdkit.errors import ConfigError, CrdkitError, DataError, unknown_name
 from crdkit.files import new_folder
 from crdkit.inference import Prediction
 from crdkit.report.gallery import Scale, heat
 from crdkit.resident import build_dataset, list_records
-from crdkit.run_directory import score_columns, score_row
+from crdkit.run_directory import score_columns, score_row, shown_path
 
 _OVERRIDES = ("data.", "training.device", "training.batch_size")
 _KEPT_MAPS, _KEPT_VALUES = 4096, 512  # that the colours of overlays are scaled by
@@ -38,8 +39,7 @@ class Inputs:
 
     def path(self, record: SampleRecord) -> str:
         """Return how a sample is called in tables: its first file."""
-        path = record.image_path
-        return (path.relative_to(self.root) if self.root and path.is_relative_to(self.root) else path).as_posix()
+        return shown_path(record, self.root)
 
 
 def open_detector(folder: Path, arguments: Sequence[str]) -> tuple[Detector, Inputs]:
@@ -54,8 +54,7 @@ def open_detector(folder: Path, arguments: Sequence[str]) -> tuple[Detector, Inp
         CrdkitError: the detector cannot be loaded, or there is nothing it could read.
     """
     paths, files, overrides = _sort(arguments)
-    nested = folder / "detector"
-    loaded = Detector.load(nested if nested.exists() else folder, device="cpu")
+    loaded = Detector.load(detector_folder(folder), device="cpu")
     config = loaded.config.with_overrides(*overrides)
     detector = Detector(config=config, model=loaded.model, scorer=loaded.scorer).to(config.training.device)
     return detector, open_folder(detector, paths[0]) if paths else _open_files(detector, files)

@@ -7,6 +7,7 @@ from typing import Any
 
 from crdkit.config import RunConfig
 from crdkit.detector import Detector
+from crdkit.detector_header import detector_folder
 from crdkit.errors import ConfigError
 from crdkit.evaluation import Scorer, calibrate
 from crdkit.files import write_text
@@ -39,8 +40,7 @@ def evaluate_run(folder: Path | str, *overrides: str, out: Path | str | None = N
             raise ConfigError(
                 f"override {override!r}: a finished run is evaluated on other data only, with data.* keys"
             )
-    nested = Path(folder) / "detector"
-    detector = Detector.load(nested if nested.exists() else folder, device="cpu")
+    detector = Detector.load(detector_folder(folder), device="cpu")
     # the detector's own options stay, whatever the recipe chooses for another category
     config = detector.config.with_overrides("by_category={}", *overrides)
     detector.to(config.training.device)

@@ -135,6 +135,12 @@ def score_columns(branches: Sequence[str], *, flagged: bool) -> list[str]:
     return [*columns, "missing"] if flagged else columns
 
 
+def shown_path(record: SampleRecord, root: Path | None) -> str:
+    """Return how a sample is called in tables: its first file, relative to ``root`` if it lies there."""
+    path = record.image_path
+    return (path.relative_to(root) if root is not None and path.is_relative_to(root) else path).as_posix()
+
+
 def score_row(
     record: SampleRecord, *, path: str, score: float, branches: Mapping[str, float | None]
 ) -> list[str | int]:
@@ -154,10 +160,8 @@ def _scores_csv(config: RunConfig, maps: Maps, split: ResidentSplit) -> str:
     present = {name: has.tolist() for name, has in (maps.present or {}).items()}
     root = Path(config.data.root or ".")
     for row, record in enumerate(split.records):
-        path = record.image_path
-        shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
         missing = [name for name in columns if flagged and not present[name][row]]
         branches = {name: None if name in missing else column[row] for name, column in columns.items()}
-        cells = score_row(record, path=shown, score=scores[row], branches=branches)
+        cells = score_row(record, path=shown_path(record, root), score=scores[row], branches=branches)
         writer.writerow([*cells, " ".join(missing)] if flagged else cells)
     return text.getvalue()

@@ -91,3 +91,20 @@ def finished(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     crdkit.fit(tiny, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def detector(finished):
+    """The detector of the tiny run."""
+    from crdkit.detector import Detector
+
+    return Detector.load(finished / "detector", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def samples(tiny):
+    """The raw sensors of five test samples of the tiny data set."""
+    from crdkit.resident import build_dataset
+
+    dataset = build_dataset(tiny)
+    return [dataset.read(record).sensors for record in dataset.records("test")[:5]]

@@ -14,11 +14,6 @@ from crdkit.resident import build_dataset
 
 
 @pytest.fixture(scope="module")
-def detector(finished):
-    return Detector.load(finished / "detector", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def samples(tiny):
     dataset = build_dataset(tiny)
     return [dataset.read(record) for record in dataset.records("test")]

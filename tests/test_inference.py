@@ -13,18 +13,6 @@ from crdkit.detector import Detector
 from crdkit.errors import ConfigError, DataError
 from crdkit.folding import fold_batch_norms
 from crdkit.inference import Inference, _folded
-from crdkit.resident import build_dataset
-
-
-@pytest.fixture(scope="module")
-def detector(finished):
-    return Detector.load(finished / "detector", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def samples(tiny):
-    dataset = build_dataset(tiny)
-    return [dataset.read(record).sensors for record in dataset.records("test")[:5]]
 
 
 def same(one, other):

@@ -25,17 +25,6 @@ from crdkit.resident import build_dataset
 
 
 @pytest.fixture(scope="module")
-def detector(finished):
-    return Detector.load(finished / "detector", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def samples(tiny):
-    dataset = build_dataset(tiny)
-    return [dataset.read(record).sensors for record in dataset.records("test")[:5]]
-
-
-@pytest.fixture(scope="module")
 def tolerant(tiny, tmp_path_factory):
     """The folder of a detector that can do without a sensor: the tiny one, its config aside."""
     import crdkit
