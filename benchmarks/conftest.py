@@ -33,4 +33,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
         test_per_defect=2,
         size=64,
     )
-    return RunConfig.preset("quick").with_overrides(f"data.root={root}", "data.category=biscuit", *TINY)
+    # steps on batches of four and two are so small that no difference in rounding grows from one to the next
+    return RunConfig.preset("quick").with_overrides(
+        f"data.root={root}", "data.category=biscuit", "training.learning_rate=1e-5", *TINY
+    )

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from crdkit.similarity import cosine_similarity
+
 
 def anomaly_map(teacher: Sequence[torch.Tensor], student: Sequence[torch.Tensor], *, size: int) -> torch.Tensor:
     """Return the (B, size, size) float32 map: 1 - cosine over channels, upsampled, summed over levels.
@@ -16,7 +18,7 @@ def anomaly_map(teacher: Sequence[torch.Tensor], student: Sequence[torch.Tensor]
     """
     total: torch.Tensor | None = None
     for teacher_level, student_level in zip(teacher, student, strict=True):
-        distance = 1 - F.cosine_similarity(teacher_level.float(), student_level.float(), dim=1)
+        distance = 1 - cosine_similarity(teacher_level.float(), student_level.float())
         upsampled = F.interpolate(distance[:, None], size=(size, size), mode="bilinear", align_corners=True)
         total = upsampled if total is None else total + upsampled
     if total is None:

@@ -18,6 +18,7 @@ from crdkit.model import CRD, CRDOutput
 from crdkit.presence import Presence
 from crdkit.progress import track
 from crdkit.resident import ResidentSplit, batches
+from crdkit.threads import side_by_side
 
 DEFECT_METRICS = ("image_auroc", "aupro_0.30")
 
@@ -70,11 +71,12 @@ def calibrate(model: CRD, scorer: Scorer, normals: ResidentSplit, *, batch_size:
     """Let the aggregation learn from the maps of anomaly-free samples; only ``scorer`` changes."""
     model.eval()
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in model.modalities}
-    for rows in batches(len(normals), batch_size):
-        inputs, _ = normals.batch(rows)
-        out = model(inputs)
-        for name, maps in scorer.raw_maps(out).items():
-            parts[name].append(maps)
+    with side_by_side(len(model.modalities), _device_of(scorer)) as each:
+        for rows in batches(len(normals), batch_size):
+            inputs, _ = normals.batch(rows)
+            out = model(inputs, each_branch=each)
+            for name, maps in scorer.raw_maps(out).items():
+                parts[name].append(maps)
     scorer.aggregation.calibrate({name: torch.cat(maps) for name, maps in parts.items()})
 
 
@@ -83,13 +85,21 @@ def score(model: CRD, scorer: Scorer, split: ResidentSplit, *, batch_size: int) 
     """Return maps and scores of every sample of ``split``, in order, on the device."""
     model.eval()
     rows = batches(len(split), batch_size)
-    parts = [scorer(model(*split.batch(row))) for row in track(rows, description="scoring", total=len(rows))]
+    with side_by_side(len(model.modalities), _device_of(scorer)) as each:
+        parts = [
+            scorer(model(*split.batch(row), each_branch=each))
+            for row in track(rows, description="scoring", total=len(rows))
+        ]
     return Maps(
         anomaly_map=torch.cat([part.anomaly_map for part in parts]),
         pred_score=torch.cat([part.pred_score for part in parts]),
         branches={name: torch.cat([part.branches[name] for part in parts]) for name in model.modalities},
         present=split.present,
     )
+
+
+def _device_of(scorer: Scorer) -> torch.device:
+    return scorer.smoothing.matrix.device
 
 
 def measure(maps: Maps, split: ResidentSplit, *, sampled_thresholds: bool = False) -> dict[str, Any]:

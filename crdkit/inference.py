@@ -18,7 +18,7 @@ from crdkit.folding import M, fold_batch_norms
 from crdkit.layers import Levels
 from crdkit.model import CRD, Branch, BranchOutput, CRDOutput
 from crdkit.presence import Presence
-from crdkit.step import side_by_side
+from crdkit.threads import side_by_side
 
 _MOST_GRAPHS = 4  # batch sizes; each keeps the memory of its activations
 _ROUNDING = 1e-4  # of the features' norm: rounding takes 1e-6 or so, another order of calls far more than this

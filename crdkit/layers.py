@@ -73,7 +73,7 @@ def conv_bn_relu(
         convolution(in_channels, out_channels, kernel, stride=stride, padding=padding, bias=False),
         nn.BatchNorm2d(out_channels),
     ]
-    return [*layers, nn.ReLU()] if relu else layers
+    return [*layers, nn.ReLU(inplace=True)] if relu else layers
 
 
 class ResidualBlock(nn.Module):
@@ -99,8 +99,8 @@ class ResidualBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3, self.bn3 = nn.Conv2d(width, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)
         self.shortcut = _shortcut(in_channels, out_channels, resample=resample)
-        self.relu = nn.ReLU()
-        self.final = nn.ReLU() if relu else nn.Identity()
+        self.relu = nn.ReLU(inplace=True)
+        self.final = nn.ReLU(inplace=True) if relu else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, in, H, W) to (B, out, H', W')."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 
 from crdkit.presence import Presence
+from crdkit.similarity import cosine_similarity, vector_norms
 
 TERMS = ("filter", "amplifier", "decoder", "output")
 
@@ -68,14 +68,30 @@ def cosine_loss(
         >>> round(cosine_loss(ones, [5 * ones[0]]).item(), 6), round(cosine_loss(ones, [-ones[0]]).item(), 6)
         (0.0, 2.0)
     """
-    vectors = "b c h w -> b (c h w)" if kind == "flattened" else "b c h w -> b c (h w)"
-    total = teacher[0].new_zeros(())
-    for teacher_level, student_level in zip(teacher, student, strict=True):
-        # float: a sum over C*H*W products needs more than bfloat16's 8 bits
-        similarity = F.cosine_similarity(
-            rearrange(teacher_level, vectors), rearrange(student_level.float(), vectors), dim=1
-        )
-        distance = 1 - similarity
+    return _distance_loss(_with_norms(teacher, kind), student, kind=kind, counted=counted)
+
+
+def _vectors(level: torch.Tensor, kind: LossKind) -> torch.Tensor:
+    # float: a sum over C*H*W products needs more than bfloat16's 8 bits
+    return rearrange(level.float(), "b c h w -> b (c h w)" if kind == "flattened" else "b c h w -> b c (h w)")
+
+
+def _with_norms(teacher: Sequence[torch.Tensor], kind: LossKind) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return each level's vectors and their norms, which all terms of a branch share."""
+    levels = [_vectors(level, kind) for level in teacher]
+    return [(level, vector_norms(level)) for level in levels]
+
+
+def _distance_loss(
+    teacher: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    student: Sequence[torch.Tensor],
+    *,
+    kind: LossKind,
+    counted: torch.Tensor | None,
+) -> torch.Tensor:
+    total = teacher[0][0].new_zeros(())
+    for (vectors, norms), level in zip(teacher, student, strict=True):
+        distance = 1 - cosine_similarity(vectors, _vectors(level, kind), first_norms=norms)
         if kind == "hard_position":
             weight = distance.detach().clamp_min(0)  # rounding can leave a distance just below 0
             distance = (weight * distance).sum(dim=1) / weight.sum(dim=1).clamp_min(torch.finfo(weight.dtype).eps)
@@ -124,9 +140,10 @@ def branch_losses(
 ) -> BranchLosses:
     """Return the four terms of one branch; see `crd_losses` and, for ``counted``, `counted_samples`."""
     zero = teacher[0].new_zeros(())
+    with_norms = _with_norms(teacher, kind)
 
     def term(levels: Sequence[torch.Tensor], source: str | None = None) -> torch.Tensor:
-        loss = cosine_loss(teacher, levels, kind=kind, counted=None if counted is None else counted[source])
+        loss = _distance_loss(with_norms, levels, kind=kind, counted=None if counted is None else counted[source])
         return loss if weights is None else loss * weights[source]
 
     return {

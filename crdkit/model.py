@@ -16,6 +16,7 @@ from crdkit.graph import CrossmodalGraph, Edge, build_amplifiers, build_filters
 from crdkit.layers import FeatureSpec, Levels, initialise
 from crdkit.presence import Presence
 from crdkit.student import Merge, Student, StudentConfig
+from crdkit.threads import BranchMap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +153,14 @@ class CRD(nn.Module):
         """Names of the modalities, in order."""
         return self.graph.modalities
 
-    def teacher_features(self, images: Mapping[str, torch.Tensor]) -> dict[str, Levels]:
+    def teacher_features(
+        self, images: Mapping[str, torch.Tensor], *, each_branch: BranchMap = map
+    ) -> dict[str, Levels]:
         """Return the frozen teachers' levels of (B, 1 or 3, H, W) images in [0, 1], by modality.
+
+        Args:
+            images: of every modality.
+            each_branch: how modalities are run, see `crdkit.threads`.
 
         Raises:
             CrdkitError: a modality is missing, or the model has no teachers.
@@ -164,15 +171,27 @@ class CRD(nn.Module):
                 "CRD.distill(), or build it with CRD(..., teachers=...)"
             )
         self._require(images, "images")
-        return {name: self.teachers[self.teacher_of[name]](images[name]) for name in self.modalities}
 
-    def distill(self, features: Mapping[str, Sequence[torch.Tensor]], present: Presence | None = None) -> CRDOutput:
+        def see(name: str) -> Levels:
+            levels: Levels = self.teachers[self.teacher_of[name]](images[name])
+            return levels
+
+        return dict(zip(self.modalities, each_branch(see, self.modalities), strict=True))
+
+    def distill(
+        self,
+        features: Mapping[str, Sequence[torch.Tensor]],
+        present: Presence | None = None,
+        *,
+        each_branch: BranchMap = map,
+    ) -> CRDOutput:
         """Run every branch on teacher features ``{modality: [(B, C_l, H_l, W_l)]}``.
 
         Args:
             features: of every modality, any values where a sample lacks it.
             present: which samples have each modality; None: all. Trained with ``training.modality_dropout``,
                 branches do without what is missing.
+            each_branch: how branches are run, see `crdkit.threads`.
 
         Raises:
             CrdkitError: a modality is missing, or its levels have other shapes than the model was built for.
@@ -185,7 +204,14 @@ class CRD(nn.Module):
                 raise CrdkitError(f"features of {name!r} have shapes {found}, expected {expected} (C, H, W)")
         if present is not None:
             self._require(present, "presence flags")
-        branches = {name: self.branch(name)(features, present) for name in self.modalities}
+        gradients = torch.is_grad_enabled()  # which each thread has its own switch of
+
+        def imitate(name: str) -> BranchOutput:
+            with torch.set_grad_enabled(gradients):
+                out: BranchOutput = self.branch(name)(features, present)
+                return out
+
+        branches = dict(zip(self.modalities, each_branch(imitate, self.modalities), strict=True))
         return CRDOutput(
             teacher={name: features[name] for name in self.modalities},
             filtered={name: out.filtered for name, out in branches.items()},
@@ -206,9 +232,12 @@ class CRD(nn.Module):
         """Return the trained part of one target modality."""
         return cast(Branch, self.branches[target])
 
-    def forward(self, images: Mapping[str, torch.Tensor], present: Presence | None = None) -> CRDOutput:
+    def forward(
+        self, images: Mapping[str, torch.Tensor], present: Presence | None = None, *, each_branch: BranchMap = map
+    ) -> CRDOutput:
         """Run teachers and branches on (B, 1 or 3, H, W) images in [0, 1], by modality; see `distill`."""
-        return self.distill(self.teacher_features(images), present)
+        features = self.teacher_features(images, each_branch=each_branch)
+        return self.distill(features, present, each_branch=each_branch)
 
     def student_parameters(self) -> Iterable[nn.Parameter]:
         """Iterate over what training changes: everything but the teachers."""

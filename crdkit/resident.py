@@ -21,6 +21,7 @@ from crdkit.model import CRD
 from crdkit.placement import Batch, Level, Rows, in_host_memory
 from crdkit.presence import Presence
 from crdkit.progress import say, track
+from crdkit.threads import side_by_side
 
 Views = Mapping[str, Modality]
 
@@ -209,7 +210,7 @@ class TeacherFeatures:
     Args:
         model: its frozen teachers, on the device where batches are wanted.
         inputs: (N, C, S, S) by modality, on that device or in host memory.
-        batch_size: samples per pass through a teacher.
+        batch_size: samples per pass through a teacher, other than on a CPU.
         level: where the features are kept.
         dtype: in which features are kept, and to which recomputed ones are rounded.
     """
@@ -255,25 +256,38 @@ class TeacherFeatures:
     def _levels(self, rows: Batch) -> dict[str, Levels]:
         if self.level == "recomputed":
             rows = self._model.teacher_features({name: images for name, (images,) in rows.items()})
-        return {name: [level.to(self._dtype).float() for level in levels] for name, levels in rows.items()}
+        return {name: [self._as_trained_on(level) for level in levels] for name, levels in rows.items()}
+
+    def _as_trained_on(self, level: torch.Tensor) -> torch.Tensor:
+        """Return a level as the students read it; what is kept on the device lies in that order already."""
+        return level.to(self._dtype).float().contiguous(memory_format=torch.channels_last)
 
     def _compute_all(self, inputs: Mapping[str, torch.Tensor], batch_size: int, *, host: bool) -> dict[str, Levels]:
         count = len(next(iter(inputs.values())))
         where = torch.device("cpu") if host else self._device
         pinned = host and self._device.type == "cuda"
+        order = torch.contiguous_format if host else torch.channels_last  # host: rows of a batch are copied as they lie
         stored: dict[str, Levels] = {
             name: [
-                torch.empty(count, channels, size, size, dtype=self._dtype, device=where, pin_memory=pinned)
+                torch.empty(
+                    (count, channels, size, size),
+                    dtype=self._dtype,
+                    device=where,
+                    pin_memory=pinned,
+                    memory_format=order,
+                )
                 for channels, size in zip(spec.channels, spec.sizes, strict=True)
             ]
             for name, spec in self._model.specs.items()
         }
-        starts = range(0, count, batch_size)
-        for start in track(starts, description="teacher features", total=len(starts)):
-            batch = {name: tensor[start : start + batch_size].to(self._device) for name, tensor in inputs.items()}
-            for name, levels in self._model.teacher_features(batch).items():
-                for store, level in zip(stored[name], levels, strict=True):
-                    store[start : start + batch_size] = level
+        size = 1 if self._device.type == "cpu" else batch_size  # one sample's activations stay in a CPU's cache
+        starts = range(0, count, size)
+        with side_by_side(len(stored), self._device) as each:
+            for start in track(starts, description="teacher features", total=len(starts)):
+                batch = {name: tensor[start : start + size].to(self._device) for name, tensor in inputs.items()}
+                for name, levels in self._model.teacher_features(batch, each_branch=each).items():
+                    for store, level in zip(stored[name], levels, strict=True):
+                        store[start : start + size] = level
         return stored
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,15 +14,7 @@ from crdkit.errors import ConfigError
 from crdkit.losses import TERMS, LossKind, TermWeights, branch_losses, counted_samples
 from crdkit.model import CRD, Branch
 from crdkit.presence import Presence
-
-T = TypeVar("T")
-
-
-class BranchMap(Protocol):
-    """Calls a function with the name of each branch, like `map`; see `side_by_side`."""
-
-    def __call__(self, function: Callable[[str], T], names: Iterable[str], /) -> Iterable[T]:
-        """Return what ``function`` returned, in the order of ``names``."""
+from crdkit.threads import BranchMap
 
 
 def uses_bf16(config: TrainingConfig, device: torch.device) -> bool:
@@ -123,7 +114,7 @@ def build_optimizers(model: CRD, config: TrainingConfig, *, capturable: bool = F
 
     def options() -> dict[str, Any]:
         if device.type != "cuda":
-            return {"lr": config.learning_rate}
+            return {"lr": config.learning_rate, "fused": True}
         return {"lr": torch.tensor(config.learning_rate, device=device), "fused": True, "capturable": capturable}
 
     return [torch.optim.Adam(group, betas=config.betas, **options()) for group in groups]
@@ -184,25 +175,3 @@ def train_step(
         for optimizer in optimizers:
             optimizer.step()
     return torch.stack(rows)
-
-
-@contextmanager
-def side_by_side(branches: int, device: torch.device) -> Iterator[BranchMap]:
-    """Yield a `map` over branches that, on a CPU, runs them at the same time, each on its share of the threads.
-
-    Small maps leave most of a second thread idle: two branches on one thread each are quicker than one after the other
-    on two. What a branch computes depends on its number of threads only, not on the branches beside it.
-    """
-    threads = torch.get_num_threads()
-    workers = min(branches, threads) if device.type == "cpu" else 1
-    if workers == 1:
-        yield map
-        return
-    share = threads // workers
-    pool = ThreadPoolExecutor(workers, "branch", initializer=torch.set_num_threads, initargs=(share,))
-    torch.set_num_threads(share)  # threads of this one would wait for cores that the branches are on
-    try:
-        with pool:
-            yield pool.map
-    finally:
-        torch.set_num_threads(threads)

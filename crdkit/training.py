@@ -27,9 +27,9 @@ from crdkit.step import (
     build_optimizers,
     compile_errors,
     set_learning_rate,
-    side_by_side,
     train_step,
 )
+from crdkit.threads import side_by_side
 
 EpochLog = dict[str, Any]
 """``{"epoch", "loss", "losses": {modality: {term: mean}}, "learning_rate", "seconds"}``."""
@@ -102,8 +102,7 @@ def train(
     graph = uses_graph(config, device, ranks=ranks.count)
     model.train()
     _refuse_small_shares(model, config, samples=samples, ranks=ranks)
-    if device.type == "cuda":  # what convolutions in bfloat16 are quickest in; a CPU was slower with it
-        model.branches.to(memory_format=torch.channels_last)
+    model.branches.to(memory_format=torch.channels_last)  # what convolutions are quickest in, as the features are
     optimizers = build_optimizers(model, config, capturable=graph)
     generator = torch.Generator().manual_seed(config.seed)
     history = [] if checkpoints is None else checkpoints.restore(model.branches, optimizers, generator)
@@ -134,6 +133,7 @@ def train(
                 checkpoints.keep(model.branches, optimizers, generator, log=history, last=last)
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)  # gradients may hold the memory of a captured graph
+    model.branches.to(memory_format=torch.contiguous_format)  # to compute what the detector will that is loaded later
     model.eval()
 
 

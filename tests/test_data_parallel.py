@@ -55,7 +55,8 @@ def out(tmp_path_factory):
 
 def one_process(config, count=2):
     """Return model and losses of one process that computes every rank's share by itself."""
-    models = [build_model().train() for _ in range(count)]
+    # channels_last, as `train` has them: other kernels round otherwise, which steps on three samples blow up
+    models = [build_model().train().to(memory_format=torch.channels_last) for _ in range(count)]
     objectives = [build_objectives(model, config) for model in models]
     optimizers, generator = build_optimizers(models[0], config), torch.Generator().manual_seed(config.seed)
     losses = []
@@ -75,7 +76,8 @@ def one_process(config, count=2):
                 ]
             ).sum(dim=0)
             for parameters in zip(*(model.student_parameters() for model in models), strict=True):
-                parameters[0].grad = torch.stack([parameter.grad for parameter in parameters]).mean(dim=0)
+                mean = torch.stack([parameter.grad for parameter in parameters]).mean(dim=0)
+                parameters[0].grad = torch.empty_like(parameters[0]).copy_(mean)  # with the strides that backward gives
             for optimizer in optimizers:
                 optimizer.step()
             for parameters in zip(*(model.student_parameters() for model in models), strict=True):

@@ -23,7 +23,8 @@ from crdkit.rescore import evaluate_run
 from crdkit.resident import build_dataset, build_views, load_split
 from crdkit.run import fit
 from crdkit.run_directory import read_metrics
-from crdkit.step import build_optimizers, side_by_side, train_step, uses_bf16
+from crdkit.step import build_optimizers, train_step, uses_bf16
+from crdkit.threads import side_by_side
 from crdkit.training import learning_rate, select_device
 
 KEYS = [

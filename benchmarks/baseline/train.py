@@ -10,10 +10,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.baseline.data import training_loader
+from benchmarks.baseline.losses import branch_terms
 from crdkit.config import RunConfig
 from crdkit.encoders import Encoder, encoders
 from crdkit.layers import Levels
-from crdkit.losses import TERMS, branch_losses
+from crdkit.losses import TERMS
 from crdkit.model import CRD
 from crdkit.training import learning_rate, select_device
 
@@ -79,16 +80,9 @@ class Baseline:
         values = {}
         for name, optimizer in self.optimizers.items():
             out = self.model.branch(name)(features)
-            losses = branch_losses(
-                features[name],
-                filtered=out.filtered,
-                amplified=out.amplified,
-                decoder=out.decoder,
-                output=out.output,
-                kind=self.config.training.loss,
-            )
+            terms = branch_terms(features[name], out, kind=self.config.training.loss)
             optimizer.zero_grad()
-            torch.stack([losses[term] for term in TERMS]).sum().backward()
+            torch.stack([terms[term] for term in TERMS]).sum().backward()
             optimizer.step()
-            values[name] = {term: losses[term].item() for term in TERMS}
+            values[name] = {term: terms[term].item() for term in TERMS}
         return values
