@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Protocol, TypeVar
 
 import torch
@@ -32,10 +34,28 @@ def side_by_side(branches: int, device: torch.device) -> Iterator[BranchMap]:
         yield map
         return
     share = threads // workers
-    pool = ThreadPoolExecutor(workers, "branch", initializer=torch.set_num_threads, initargs=(share,))
+    pool = _pool(workers, share)
+
+    def together(function: Callable[[str], T], names: Iterable[str], /) -> Iterable[T]:
+        futures = [pool.submit(function, name) for name in names]
+        try:
+            wait(futures)
+        finally:  # of an interrupt: none may still be at work on what the caller then takes up
+            wait(futures)
+        return [future.result() for future in futures]
+
     torch.set_num_threads(share)  # threads of this one would wait for cores that the branches are on
     try:
-        with pool:
-            yield pool.map
+        yield together
     finally:
         torch.set_num_threads(threads)
+
+
+@lru_cache(maxsize=8)
+def _pool(workers: int, threads: int) -> ThreadPoolExecutor:
+    """Return the pool of so many workers, kept: a new thread starts with nothing in its caches and its memory."""
+    return ThreadPoolExecutor(workers, "branch", initializer=torch.set_num_threads, initargs=(threads,))
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has the pools, but none of their threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
