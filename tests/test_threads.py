@@ -1,0 +1,79 @@
+"""Branches side by side: in order, to the end, whatever one of them does."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+import torch
+
+from crdkit.threads import side_by_side
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_branches_run_at_the_same_time_and_come_back_in_order(two_threads):
+    both = threading.Barrier(2, timeout=30)  # breaks unless two are inside
+    with side_by_side(2, CPU) as each:
+        assert torch.get_num_threads() == 1
+        assert list(each(lambda name: (both.wait(), torch.get_num_threads(), name)[1:], ["a", "b"])) == [
+            (1, "a"),
+            (1, "b"),
+        ]
+    assert torch.get_num_threads() == 2
+
+
+def test_the_others_end_before_an_error_is_raised(two_threads):
+    started, ended = threading.Event(), []
+
+    def branch(name):
+        if name == "bad":
+            started.wait(30)
+            raise ValueError("bad branch")
+        started.set()
+        torch.rand(300, 300) @ torch.rand(300, 300)
+        ended.append(name)
+
+    with pytest.raises(ValueError, match="bad branch"), side_by_side(2, CPU) as each:
+        each(branch, ["bad", "good"])
+    assert ended == ["good"]
+    assert torch.get_num_threads() == 2
+
+
+def test_one_branch_keeps_all_threads(two_threads):
+    with side_by_side(1, CPU) as each:
+        assert each is map
+        assert torch.get_num_threads() == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork beside threads is what is tested
+def test_a_forked_process_has_threads_of_its_own(two_threads):
+    with side_by_side(2, CPU) as each:
+        list(each(str.upper, ["a", "b"]))
+    child = os.fork()
+    if not child:
+        try:
+            with side_by_side(2, CPU) as each:
+                os._exit(0 if list(each(str.upper, ["a", "b"])) == ["A", "B"] else 1)
+        finally:
+            os._exit(2)
+    for _ in range(300):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        threading.Event().wait(0.1)
+    else:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        pytest.fail("the forked process hangs")
+    assert os.waitstatus_to_exitcode(status) == 0
