@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any, TypeVar
 
@@ -11,6 +12,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 M = TypeVar("M", bound=nn.Module)
+
+_ROUNDING = 1e-4  # of the features' norm: rounding takes 1e-6 or so, another order of calls far more than this
 
 
 def fold_batch_norms(module: M) -> M:
@@ -29,6 +32,31 @@ def fold_batch_norms(module: M) -> M:
                 setattr(part, before, _folded(convolution, norm))
                 setattr(part, after, _rest(norm))
     return copied
+
+
+def fold_where_equal(part: M, run: Callable[[M], Sequence[torch.Tensor]]) -> M:
+    """Return ``part`` with BatchNorm folded, or itself if it cannot be copied or ``run`` then gives anything else."""
+    try:
+        candidate = fold_batch_norms(part)
+        same = all(
+            torch.dist(now, before) <= _ROUNDING * before.norm()
+            for now, before in zip(run(candidate), run(part), strict=True)
+        )
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # a network of the user's own
+        return part
+    return candidate if same else part
+
+
+def fold_teachers(teachers: Mapping[str, M], image: torch.Tensor) -> dict[str, M]:
+    """Return the teachers by modality, each distinct one folded once and tried on a (B, 3, H, W) image."""
+    distinct = {id(teacher): teacher for teacher in teachers.values()}
+    folded = {key: fold_where_equal(teacher, lambda part: part(image)) for key, teacher in distinct.items()}
+    return {name: folded[id(teacher)] for name, teacher in teachers.items()}
+
+
+def random_image(size: int) -> torch.Tensor:
+    """Return a (1, 3, size, size) image in [0, 1] to try networks on, always the same."""
+    return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
 def _follows(norm: nn.Module, convolution: nn.Conv2d | nn.ConvTranspose2d) -> bool:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from crdkit.cuda_graph import WARM_UP, Capture, Run
 from crdkit.errors import ConfigError
 from crdkit.evaluation import Maps, Scorer
-from crdkit.folding import M, fold_batch_norms
+from crdkit.folding import fold_teachers, fold_where_equal, random_image
 from crdkit.layers import Levels
 from crdkit.model import CRD, Branch, BranchOutput, CRDOutput
 from crdkit.presence import Presence
 from crdkit.threads import side_by_side
 
 _MOST_GRAPHS = 4  # batch sizes; each keeps the memory of its activations
-_ROUNDING = 1e-4  # of the features' norm: rounding takes 1e-6 or so, another order of calls far more than this
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,21 +68,18 @@ class Inference:
         self._replays: dict[int, Run[Maps]] = {}
         self._seen: Counter[int] = Counter()
         self.device = scorer.aggregation.mean.device
-        self.teachers: dict[str, nn.Module] = {name: model.teachers[model.teacher_of[name]] for name in model.specs}
+        self.teachers = model.teachers_by_modality()
         self.branches: dict[str, Branch] = {name: model.branch(name) for name in model.modalities}
         if self.device.type == "cpu":
             self._fold()
 
     @torch.inference_mode()
     def _fold(self) -> None:
-        size = self.scorer.size
-        image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-        distinct = {id(teacher): teacher for teacher in self.teachers.values()}
-        folded = {key: _folded(teacher, lambda part: part(image)) for key, teacher in distinct.items()}
-        self.teachers = {name: folded[id(teacher)] for name, teacher in self.teachers.items()}
+        image = random_image(self.scorer.size)
+        self.teachers = fold_teachers(self.teachers, image)
         features = {name: teacher(image) for name, teacher in self.teachers.items()}
         self.branches = {
-            name: _folded(branch, lambda part: part(features).output) for name, branch in self.branches.items()
+            name: fold_where_equal(branch, lambda part: part(features).output) for name, branch in self.branches.items()
         }
 
     def __call__(self, inputs: Callable[[str], torch.Tensor], present: Presence | None = None) -> Maps:
@@ -140,16 +135,3 @@ class Inference:
             )
             maps: Maps = self.scorer(out)
             return maps
-
-
-def _folded(part: M, run: Callable[[M], Sequence[torch.Tensor]]) -> M:
-    """Return ``part`` with BatchNorm folded, or itself if it cannot be copied or ``run`` then gives anything else."""
-    try:
-        candidate = fold_batch_norms(part)
-        same = all(
-            torch.dist(now, before) <= _ROUNDING * before.norm()
-            for now, before in zip(run(candidate), run(part), strict=True)
-        )
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # a network of the user's own
-        return part
-    return candidate if same else part

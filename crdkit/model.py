@@ -153,6 +153,10 @@ class CRD(nn.Module):
         """Names of the modalities, in order."""
         return self.graph.modalities
 
+    def teachers_by_modality(self) -> dict[str, nn.Module]:
+        """Return the frozen teacher of every modality; one module may serve several."""
+        return {name: self.teachers[self.teacher_of[name]] for name in self.modalities}
+
     def teacher_features(
         self, images: Mapping[str, torch.Tensor], *, each_branch: BranchMap = map
     ) -> dict[str, Levels]:

@@ -14,6 +14,7 @@ from crdkit.config import RunConfig
 from crdkit.datasets import Dataset, RawSample, SampleRecord, Split, datasets
 from crdkit.decoding import decode_all, report_skipped
 from crdkit.errors import DataError
+from crdkit.folding import fold_teachers, random_image
 from crdkit.images import resize_mask
 from crdkit.layers import Levels
 from crdkit.modalities import Modality, modalities
@@ -21,7 +22,7 @@ from crdkit.model import CRD
 from crdkit.placement import Batch, Level, Rows, in_host_memory
 from crdkit.presence import Presence
 from crdkit.progress import say, track
-from crdkit.threads import side_by_side
+from crdkit.threads import BranchMap, side_by_side
 
 Views = Mapping[str, Modality]
 
@@ -227,6 +228,9 @@ class TeacherFeatures:
         self._model = model
         self._dtype = dtype
         self._device = next(iter(model.student_parameters())).device
+        self._teachers = model.teachers_by_modality()
+        if self._device.type == "cpu":
+            self._teachers = fold_teachers(self._teachers, random_image(next(iter(inputs.values())).shape[-1]))
         self.level: Level = level
         if level == "recomputed":
             images = {name: [tensor] for name, tensor in inputs.items()}
@@ -255,8 +259,15 @@ class TeacherFeatures:
 
     def _levels(self, rows: Batch) -> dict[str, Levels]:
         if self.level == "recomputed":
-            rows = self._model.teacher_features({name: images for name, (images,) in rows.items()})
+            rows = self._see({name: images for name, (images,) in rows.items()})
         return {name: [self._as_trained_on(level) for level in levels] for name, levels in rows.items()}
+
+    def _see(self, images: Mapping[str, torch.Tensor], each: BranchMap = map) -> dict[str, Levels]:
+        def see(name: str) -> Levels:
+            levels: Levels = self._teachers[name](images[name])
+            return levels
+
+        return dict(zip(images, each(see, images), strict=True))
 
     def _as_trained_on(self, level: torch.Tensor) -> torch.Tensor:
         """Return a level as the students read it; what is kept on the device lies in that order already."""
@@ -285,7 +296,7 @@ class TeacherFeatures:
         with side_by_side(len(stored), self._device) as each:
             for start in track(starts, description="teacher features", total=len(starts)):
                 batch = {name: tensor[start : start + size].to(self._device) for name, tensor in inputs.items()}
-                for name, levels in self._model.teacher_features(batch, each_branch=each).items():
+                for name, levels in self._see(batch, each).items():
                     for store, level in zip(stored[name], levels, strict=True):
                         store[start : start + size] = level
         return stored

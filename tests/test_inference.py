@@ -11,8 +11,8 @@ from torch import nn
 
 from crdkit.detector import Detector
 from crdkit.errors import ConfigError, DataError
-from crdkit.folding import fold_batch_norms
-from crdkit.inference import Inference, _folded
+from crdkit.folding import fold_batch_norms, fold_where_equal
+from crdkit.inference import Inference
 
 
 def same(one, other):
@@ -76,9 +76,9 @@ def test_a_network_that_folding_would_change_is_left_alone(detector):
     network = Backwards().eval()
     with torch.no_grad():
         assert not torch.allclose(fold_batch_norms(network)(image)[0], network(image)[0])
-        assert _folded(network, lambda part: part(image)) is network
+        assert fold_where_equal(network, lambda part: part(image)) is network
         forwards = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
-        folded = _folded(forwards, lambda part: [part(image)])
+        folded = fold_where_equal(forwards, lambda part: [part(image)])
         assert folded is not forwards
         torch.testing.assert_close(folded(image), forwards(image))
 
