@@ -54,7 +54,7 @@ def with_features(config: RunConfig, model: CRD, normals: ResidentSplit) -> Load
 
 
 def epochs(config: RunConfig, *, rounds: int) -> dict[str, Any]:
-    """Time one epoch of each, in turns; the first of each has equal weights and order, so its loss must be equal."""
+    """Time one epoch of each, in turns; the first of each has equal weights and order."""
     loaded, baseline = load(config), Baseline(config)
     loader = training_loader(config)
     losses: dict[str, list[float]] = {"ours": [], "baseline": []}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 import pytest
 import torch
+from torch import nn
 
+from crdkit.encoders import Encoder, EncoderConfig
 from crdkit.threads import side_by_side
 
 CPU = torch.device("cpu")
@@ -77,3 +80,31 @@ def test_a_forked_process_has_threads_of_its_own(two_threads):
         os.waitpid(child, 0)
         pytest.fail("the forked process hangs")
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+class Hooked(Encoder):
+    """Leaves its features where a hook puts them, as many networks do."""
+
+    def __init__(self):
+        super().__init__(EncoderConfig.model_construct(image_size=None))
+        self.network = nn.Identity()
+        self.network.register_forward_hook(self._keep)
+        self.set_normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        self.freeze()
+
+    def _keep(self, module, inputs, output):
+        self.kept = output
+
+    def features(self, images):
+        self.network(images)
+        time.sleep(0.05)  # time enough for another thread's call
+        return [self.kept]
+
+
+def test_modalities_that_share_a_teacher_with_hooks_get_their_own_features(two_threads):
+    teacher = Hooked()
+    images = {name: torch.full((1, 3, 2, 2), value) for name, value in (("a", 0.25), ("b", 0.75))}
+    with side_by_side(2, CPU) as each:
+        found = each(lambda name: teacher(images[name])[0], images)
+    for expected, level in zip(images.values(), found, strict=True):
+        assert torch.equal(level, expected)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -18,6 +20,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Normalisation = Literal["imagenet", "model"]
+
+_HOOKED = threading.RLock()
+"""Held by a call of a network with hooks: they leave features where another thread's call would overwrite them."""
 
 
 class EncoderConfig(ComponentConfig):
@@ -36,8 +41,10 @@ class Encoder(Component, nn.Module, ABC):
     """A frozen teacher: always in eval mode, without gradients.
 
     Subclasses set ``channels`` and ``strides`` (one entry per level, fine to coarse), call
-    ``set_normalisation`` and implement ``features``. A network that must know the size of its images when it
-    is built reads ``config.image_size``: a model built from a run's configuration always sets it.
+    ``set_normalisation`` and implement ``features``. On a CPU modalities may call it from several threads at once, so
+    nothing of one call may be kept in the module; a network with hooks, which do that, is called by one at a time. A
+    network that must know the size of its images when it is built reads ``config.image_size``: a model built from a
+    run's configuration always sets it.
     """
 
     Config: ClassVar[type[EncoderConfig]] = EncoderConfig
@@ -78,8 +85,11 @@ class Encoder(Component, nn.Module, ABC):
 
     def forward(self, images: torch.Tensor) -> Levels:
         """Return the levels of (B, 1 or 3, H, W) images in [0, 1], fine to coarse, without gradients."""
-        with torch.no_grad():
+        with torch.no_grad(), _HOOKED if self._has_hooks() else nullcontext():
             return self.features(self.normalise(self.resample(images)))
+
+    def _has_hooks(self) -> bool:
+        return any(part._forward_hooks or part._forward_pre_hooks for part in self.modules())
 
     def freeze(self) -> None:
         """Switch gradients off and the mode to eval, for good."""
