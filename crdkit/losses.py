@@ -65,8 +65,8 @@ def cosine_loss(
 
     Examples:
         >>> ones = [torch.ones(2, 3, 4, 4)]
-        >>> round(cosine_loss(ones, [5 * ones[0]]).item(), 6), round(cosine_loss(ones, [-ones[0]]).item(), 6)
-        (0.0, 2.0)
+        >>> abs(cosine_loss(ones, [5 * ones[0]]).item()) < 1e-6, round(cosine_loss(ones, [-ones[0]]).item(), 6)
+        (True, 2.0)
     """
     return _distance_loss(_with_norms(teacher, kind), student, kind=kind, counted=counted)
 
