@@ -96,7 +96,11 @@ def _ratio(result: dict[str, Any], name: str, *, what: str, key: str = "median_s
         return None
     seconds = part[key]
     ours, baseline = seconds.get("ours", seconds.get("evaluate")), seconds["baseline"]
-    return f"| {what} | {ours:.3f} | {baseline:.3f} | {part['ratio']:.1f}x |"
+    return _row(what, ours, baseline, ratio=part["ratio"])
+
+
+def _row(what: str, ours: float, baseline: float, *, ratio: float) -> str:
+    return f"| {what} | {ours:.3f} | {baseline:.3f} | {ratio:.1f}x |"
 
 
 def _epoch_of_job(result: dict[str, Any]) -> str | None:
@@ -109,7 +113,7 @@ def _epoch_of_job(result: dict[str, Any]) -> str | None:
         for name in ("ours", "baseline")
     )
     what = f"mean of the {result['epochs']} epochs of the whole job"
-    return f"| {what} | {ours:.3f} | {baseline:.3f} | {baseline / ours:.1f}x |"
+    return _row(what, ours, baseline, ratio=baseline / ours)
 
 
 def markdown(result: dict[str, Any]) -> str:

@@ -62,7 +62,7 @@ class Detector:
     @property
     def device(self) -> torch.device:
         """The device that predictions run on."""
-        return self.scorer.aggregation.mean.device
+        return self.scorer.device
 
     @property
     def sensors(self) -> tuple[str, ...]:

@@ -48,6 +48,11 @@ class Scorer(nn.Module):
         )
         self.smoothing = GaussianSmoothing(config.scoring.sigma, size=self.size)
 
+    @property
+    def device(self) -> torch.device:
+        """The device that maps are scored on."""
+        return self.aggregation.mean.device
+
     def raw_maps(self, out: CRDOutput) -> dict[str, torch.Tensor]:
         """Return every branch's unsmoothed (B, S, S) map: teacher against output."""
         return {name: anomaly_map(out.teacher[name], out.output[name], size=self.size) for name in out.teacher}
@@ -71,7 +76,7 @@ def calibrate(model: CRD, scorer: Scorer, normals: ResidentSplit, *, batch_size:
     """Let the aggregation learn from the maps of anomaly-free samples; only ``scorer`` changes."""
     model.eval()
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in model.modalities}
-    with side_by_side(len(model.modalities), _device_of(scorer)) as each:
+    with side_by_side(len(model.modalities), scorer.device) as each:
         for rows in batches(len(normals), batch_size):
             inputs, _ = normals.batch(rows)
             out = model(inputs, each_branch=each)
@@ -85,7 +90,7 @@ def score(model: CRD, scorer: Scorer, split: ResidentSplit, *, batch_size: int) 
     """Return maps and scores of every sample of ``split``, in order, on the device."""
     model.eval()
     rows = batches(len(split), batch_size)
-    with side_by_side(len(model.modalities), _device_of(scorer)) as each:
+    with side_by_side(len(model.modalities), scorer.device) as each:
         parts = [
             scorer(model(*split.batch(row), each_branch=each))
             for row in track(rows, description="scoring", total=len(rows))
@@ -96,10 +101,6 @@ def score(model: CRD, scorer: Scorer, split: ResidentSplit, *, batch_size: int) 
         branches={name: torch.cat([part.branches[name] for part in parts]) for name in model.modalities},
         present=split.present,
     )
-
-
-def _device_of(scorer: Scorer) -> torch.device:
-    return scorer.smoothing.matrix.device
 
 
 def measure(maps: Maps, split: ResidentSplit, *, sampled_thresholds: bool = False) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from crdkit.folding import fold_teachers, fold_where_equal, random_image
 from crdkit.layers import Levels
 from crdkit.model import CRD, Branch, BranchOutput, CRDOutput
 from crdkit.presence import Presence
-from crdkit.threads import side_by_side
+from crdkit.threads import by_branch, side_by_side
 
 _MOST_GRAPHS = 4  # batch sizes; each keeps the memory of its activations
 
@@ -67,7 +67,7 @@ class Inference:
         self._buffers: dict[int, dict[str, torch.Tensor]] = {}
         self._replays: dict[int, Run[Maps]] = {}
         self._seen: Counter[int] = Counter()
-        self.device = scorer.aggregation.mean.device
+        self.device = scorer.device
         self.teachers = model.teachers_by_modality()
         self.branches: dict[str, Branch] = {name: model.branch(name) for name in model.modalities}
         if self.device.type == "cpu":
@@ -114,24 +114,19 @@ class Inference:
                 return self._run(buffers.__getitem__, None)
         return self._replays[count]()
 
+    @torch.inference_mode()
     def _run(self, inputs: Callable[[str], torch.Tensor], present: Presence | None) -> Maps:
-        @torch.inference_mode()
         def see(name: str) -> Levels:
             levels: Levels = self.teachers[name](inputs(name).to(self.device))
             return levels
 
-        @torch.inference_mode()
         def imitate(name: str) -> Levels:
             out: BranchOutput = self.branches[name](features, present)
             return out.output
 
-        names = list(self.branches)
-        with side_by_side(len(names), self.device) as each:
-            features = dict(zip(names, each(see, names), strict=True))
-            output = dict(zip(names, each(imitate, names), strict=True))
-        with torch.inference_mode():
-            out = CRDOutput(
-                teacher=dict(features), filtered={}, amplified={}, decoder={}, output=output, present=present
-            )
-            maps: Maps = self.scorer(out)
-            return maps
+        with side_by_side(len(self.branches), self.device) as each:
+            features = by_branch(each, see, self.branches)
+            output = by_branch(each, imitate, self.branches)
+        out = CRDOutput(teacher=dict(features), filtered={}, amplified={}, decoder={}, output=output, present=present)
+        maps: Maps = self.scorer(out)
+        return maps

@@ -16,7 +16,7 @@ from crdkit.graph import CrossmodalGraph, Edge, build_amplifiers, build_filters
 from crdkit.layers import FeatureSpec, Levels, initialise
 from crdkit.presence import Presence
 from crdkit.student import Merge, Student, StudentConfig
-from crdkit.threads import BranchMap
+from crdkit.threads import BranchMap, by_branch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +153,22 @@ class CRD(nn.Module):
         """Names of the modalities, in order."""
         return self.graph.modalities
 
+    @property
+    def device(self) -> torch.device:
+        """The device that the students are on."""
+        return next(iter(self.student_parameters())).device
+
     def teachers_by_modality(self) -> dict[str, nn.Module]:
-        """Return the frozen teacher of every modality; one module may serve several."""
+        """Return the frozen teacher of every modality; one module may serve several.
+
+        Raises:
+            CrdkitError: the model has no teachers.
+        """
+        if not self.teachers:
+            raise CrdkitError(
+                "this model has no teachers, so it cannot read images: pass teacher features to "
+                "CRD.distill(), or build it with CRD(..., teachers=...)"
+            )
         return {name: self.teachers[self.teacher_of[name]] for name in self.modalities}
 
     def teacher_features(
@@ -169,18 +183,9 @@ class CRD(nn.Module):
         Raises:
             CrdkitError: a modality is missing, or the model has no teachers.
         """
-        if not self.teachers:
-            raise CrdkitError(
-                "this model has no teachers, so it cannot read images: pass teacher features to "
-                "CRD.distill(), or build it with CRD(..., teachers=...)"
-            )
+        teachers = self.teachers_by_modality()
         self._require(images, "images")
-
-        def see(name: str) -> Levels:
-            levels: Levels = self.teachers[self.teacher_of[name]](images[name])
-            return levels
-
-        return dict(zip(self.modalities, each_branch(see, self.modalities), strict=True))
+        return by_branch(each_branch, lambda name: teachers[name](images[name]), self.modalities)
 
     def distill(
         self,
@@ -208,14 +213,9 @@ class CRD(nn.Module):
                 raise CrdkitError(f"features of {name!r} have shapes {found}, expected {expected} (C, H, W)")
         if present is not None:
             self._require(present, "presence flags")
-        gradients = torch.is_grad_enabled()  # which each thread has its own switch of
-
-        def imitate(name: str) -> BranchOutput:
-            with torch.set_grad_enabled(gradients):
-                out: BranchOutput = self.branch(name)(features, present)
-                return out
-
-        branches = dict(zip(self.modalities, each_branch(imitate, self.modalities), strict=True))
+        branches: dict[str, BranchOutput] = by_branch(
+            each_branch, lambda name: self.branch(name)(features, present), self.modalities
+        )
         return CRDOutput(
             teacher={name: features[name] for name in self.modalities},
             filtered={name: out.filtered for name, out in branches.items()},

@@ -22,7 +22,7 @@ from crdkit.model import CRD
 from crdkit.placement import Batch, Level, Rows, in_host_memory
 from crdkit.presence import Presence
 from crdkit.progress import say, track
-from crdkit.threads import BranchMap, side_by_side
+from crdkit.threads import BranchMap, by_branch, side_by_side
 
 Views = Mapping[str, Modality]
 
@@ -227,7 +227,7 @@ class TeacherFeatures:
     ) -> None:
         self._model = model
         self._dtype = dtype
-        self._device = next(iter(model.student_parameters())).device
+        self._device = model.device
         self._teachers = model.teachers_by_modality()
         if self._device.type == "cpu":
             self._teachers = fold_teachers(self._teachers, random_image(next(iter(inputs.values())).shape[-1]))
@@ -263,11 +263,7 @@ class TeacherFeatures:
         return {name: [self._as_trained_on(level) for level in levels] for name, levels in rows.items()}
 
     def _see(self, images: Mapping[str, torch.Tensor], each: BranchMap = map) -> dict[str, Levels]:
-        def see(name: str) -> Levels:
-            levels: Levels = self._teachers[name](images[name])
-            return levels
-
-        return dict(zip(images, each(see, images), strict=True))
+        return by_branch(each, lambda name: self._teachers[name](images[name]), images)
 
     def _as_trained_on(self, level: torch.Tensor) -> torch.Tensor:
         """Return a level as the students read it; what is kept on the device lies in that order already."""

@@ -122,7 +122,7 @@ def _train_students(
             normals.inputs,
             batch_size=options.batch_size,
             level=placement.features_at or "recomputed",
-            dtype=feature_dtype(config, next(model.branches.parameters()).device),
+            dtype=feature_dtype(config, model.device),
         )
     history: list[EpochLog] = []
     with clock("train"), log_to(folder) as write_line:

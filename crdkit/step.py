@@ -69,7 +69,7 @@ class Objective(nn.Module):
 
 def build_objectives(model: CRD, config: TrainingConfig) -> dict[str, nn.Module]:
     """Return the objective of every modality, to be compiled when it is first called if the config says so."""
-    bf16 = uses_bf16(config, next(iter(model.student_parameters())).device)
+    bf16 = uses_bf16(config, model.device)
     built: dict[str, nn.Module] = {}
     for name in model.modalities:
         built[name] = Objective(model.branch(name), kind=config.loss, bf16=bf16)
@@ -110,7 +110,7 @@ def build_optimizers(model: CRD, config: TrainingConfig, *, capturable: bool = F
         groups = [model.branch(name).parameters() for name in model.modalities]
     else:
         groups = [model.student_parameters()]
-    device = next(iter(model.student_parameters())).device
+    device = model.device
 
     def options() -> dict[str, Any]:
         if device.type != "cuda":

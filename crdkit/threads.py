@@ -21,12 +21,19 @@ class BranchMap(Protocol):
         """Return what ``function`` returned, in the order of ``names``."""
 
 
+def by_branch(each: BranchMap, function: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
+    """Return what ``function`` returned for each name, by name."""
+    chosen = list(names)
+    return dict(zip(chosen, each(function, chosen), strict=True))
+
+
 @contextmanager
 def side_by_side(branches: int, device: torch.device) -> Iterator[BranchMap]:
     """Yield a `map` over branches that, on a CPU, runs them at the same time, each on its share of the threads.
 
     Small maps leave most of a second thread idle: two branches on one thread each are quicker than one after the other
-    on two. What a branch computes depends on its number of threads only, not on the branches beside it.
+    on two. What a branch computes depends on its number of threads only, not on the branches beside it. Whether
+    gradients are recorded is the caller's choice in every thread.
     """
     threads = torch.get_num_threads()
     workers = min(branches, threads) if device.type == "cpu" else 1
@@ -37,7 +44,13 @@ def side_by_side(branches: int, device: torch.device) -> Iterator[BranchMap]:
     pool = _pool(workers, share)
 
     def together(function: Callable[[str], T], names: Iterable[str], /) -> Iterable[T]:
-        futures = [pool.submit(function, name) for name in names]
+        gradients, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+
+        def run(name: str) -> T:
+            with torch.inference_mode(inference), torch.set_grad_enabled(gradients):  # each thread has its own
+                return function(name)
+
+        futures = [pool.submit(run, name) for name in names]
         try:
             wait(futures)
         finally:  # of an interrupt: none may still be at work on what the caller then takes up

@@ -98,7 +98,7 @@ def train(
         CrdkitError: a loss is no finite number.
     """
     ranks = ranks or Ranks()
-    device = _device_of(model)
+    device = model.device
     graph = uses_graph(config, device, ranks=ranks.count)
     model.train()
     _refuse_small_shares(model, config, samples=samples, ranks=ranks)
@@ -148,7 +148,7 @@ def _train_epoch(
     ranks: Ranks,
 ) -> torch.Tensor:
     """Run one epoch without waiting for the device, and return its (modalities, terms) sums over samples there."""
-    device = _device_of(model)
+    device = model.device
     sums = torch.zeros(len(model.modalities), len(TERMS), device=device)
     wholes = to_device(order, device).split(batch_size)
     mine, rows = own_order(order, batch_size=batch_size, ranks=ranks)
@@ -170,7 +170,7 @@ def _prepared_step(
     model: CRD, optimizers: Sequence[torch.optim.Optimizer], config: TrainingConfig, *, rows: int, ranks: Ranks
 ) -> Iterator[Step]:
     """Yield the step as device and config want it: branches in threads, on streams, or one after the other."""
-    device = _device_of(model)
+    device = model.device
     objectives = build_objectives(model, config)
     if ranks.count > 1:
         objectives = replicate(objectives, device)
@@ -202,7 +202,7 @@ def _hide(
     if config.modality_dropout == 0:
         return None
     needed = sensors or {name: [name] for name in model.modalities}
-    device = _device_of(model)
+    device = model.device
     drawn = draw_presence(needed, count=samples, dropout=config.modality_dropout, generator=generator)
     return {name: to_device(drawn[name], device) for name in model.modalities}
 
@@ -233,10 +233,6 @@ def _refuse_small_shares(model: CRD, config: TrainingConfig, *, samples: int, ra
                 f"in branch {name!r} shrink to 1 x 1: BatchNorm needs two values; choose another batch size, or "
                 "larger maps"
             ) from error
-
-
-def _device_of(model: CRD) -> torch.device:
-    return next(iter(model.student_parameters())).device
 
 
 def _epoch_log(model: CRD, means: list[list[float]], *, epoch: int, rate: float, seconds: float) -> EpochLog:

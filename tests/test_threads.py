@@ -52,6 +52,14 @@ def test_the_others_end_before_an_error_is_raised(two_threads):
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_gradients_are_recorded_as_the_caller_has_it(two_threads, mode):
+    with mode(), side_by_side(2, CPU) as each:
+        expected = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        found = each(lambda _: (torch.is_grad_enabled(), torch.is_inference_mode_enabled()), ["a", "b"])
+    assert found == [expected] * 2
+
+
 def test_one_branch_keeps_all_threads(two_threads):
     with side_by_side(1, CPU) as each:
         assert each is map
