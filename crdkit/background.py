@@ -11,7 +11,7 @@ import numpy as np
 from crdkit.errors import DataError
 
 if TYPE_CHECKING:
-    from sklearn.linear_model import LinearRegression
+    from crdkit.plane_regression import PlaneRegression
 
 Plane = tuple[np.ndarray, float]
 """Unit normal n (3,) and offset d in metres: the points p with n . p = d."""
@@ -139,8 +139,8 @@ def _measured_points(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     height, width = xyz.shape[:2]
     rows, columns = np.arange(height), np.arange(width)
     ring = np.minimum(np.minimum(rows, height - 1 - rows)[:, None], np.minimum(columns, width - 1 - columns))
-    measured = xyz[..., 2] != 0
-    points, ring = xyz[measured].astype(np.float64), ring[measured]
+    measured = np.flatnonzero(xyz[..., 2])
+    points, ring = xyz.reshape(-1, 3).take(measured, axis=0).astype(np.float64), ring.ravel().take(measured)
     if len(points) < 3:
         raise _no_plane(f"{len(points)} of {height * width} pixels hold a measurement, and a plane needs 3")
     outermost = np.searchsorted(np.cumsum(np.bincount(ring)), max(3.0, _BORDER_SHARE * len(points)))
@@ -159,12 +159,14 @@ def _spread(points: np.ndarray) -> float:
 
 def _consensus(
     points: np.ndarray, tolerance: float, is_wide: Callable[..., bool], is_hindmost: Callable[..., bool]
-) -> LinearRegression | None:
+) -> PlaneRegression | None:
     from sklearn import config_context  # type: ignore[import-untyped, unused-ignore]
-    from sklearn.linear_model import LinearRegression, RANSACRegressor
+    from sklearn.linear_model import RANSACRegressor
+
+    from crdkit.plane_regression import PlaneRegression
 
     ransac = RANSACRegressor(
-        LinearRegression(),
+        PlaneRegression(),
         min_samples=3,
         residual_threshold=tolerance,
         is_data_valid=is_wide,
@@ -176,9 +178,10 @@ def _consensus(
     # every trial would check the same finite numbers and options again
     with config_context(assume_finite=True, skip_parameter_validation=True):
         try:
-            return ransac.fit(points[:, :2], points[:, 2]).estimator_
+            model: PlaneRegression = ransac.fit(points[:, :2], points[:, 2]).estimator_
         except ValueError:  # each trial was refused
             return None
+    return model
 
 
 def _is_wide(corners: np.ndarray, _: np.ndarray, *, least: float) -> bool:
@@ -187,14 +190,14 @@ def _is_wide(corners: np.ndarray, _: np.ndarray, *, least: float) -> bool:
 
 
 def _is_hindmost(
-    model: LinearRegression, *_: np.ndarray, samples: tuple[np.ndarray, ...], tolerance: float, most: float
+    model: PlaneRegression, *_: np.ndarray, samples: tuple[np.ndarray, ...], tolerance: float, most: float
 ) -> bool:
     """Return whether each sample has few points behind the plane, which is where the camera is not."""
     away = np.sign(model.intercept_)
     return all(np.mean((points[:, 2] - model.predict(points[:, :2])) * away > tolerance) < most for points in samples)
 
 
-def _refine(model: LinearRegression, points: np.ndarray, tolerance: float) -> None:
+def _refine(model: PlaneRegression, points: np.ndarray, tolerance: float) -> None:
     for _ in range(_REFINEMENTS):
         inliers = points[_distances(points, _plane(model)) <= tolerance]
         if len(inliers) < 3:
@@ -202,7 +205,7 @@ def _refine(model: LinearRegression, points: np.ndarray, tolerance: float) -> No
         model.fit(inliers[:, :2], inliers[:, 2])
 
 
-def _plane(model: LinearRegression) -> Plane:
+def _plane(model: PlaneRegression) -> Plane:
     """Return the plane of a linear model z = a x + b y + c."""
     normal = np.array([*-model.coef_, 1.0])
     length = np.linalg.norm(normal)

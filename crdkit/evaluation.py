@@ -18,7 +18,7 @@ from crdkit.model import CRD, CRDOutput
 from crdkit.presence import Presence
 from crdkit.progress import track
 from crdkit.resident import ResidentSplit, batches
-from crdkit.threads import side_by_side
+from crdkit.threads import BranchMap, by_branch, side_by_side
 
 DEFECT_METRICS = ("image_auroc", "aupro_0.30")
 
@@ -53,22 +53,25 @@ class Scorer(nn.Module):
         """The device that maps are scored on."""
         return self.aggregation.mean.device
 
-    def raw_maps(self, out: CRDOutput) -> dict[str, torch.Tensor]:
+    def raw_maps(self, out: CRDOutput, *, each_branch: BranchMap = map) -> dict[str, torch.Tensor]:
         """Return every branch's unsmoothed (B, S, S) map: teacher against output."""
-        return {name: anomaly_map(out.teacher[name], out.output[name], size=self.size) for name in out.teacher}
+        return by_branch(
+            each_branch, lambda name: anomaly_map(out.teacher[name], out.output[name], size=self.size), out.teacher
+        )
 
-    def forward(self, out: CRDOutput) -> Maps:
-        """Return the fused and the branches' maps, and the scores; a missing modality has no part in them."""
-        raw = self.raw_maps(out)
+    def forward(self, out: CRDOutput, *, each_branch: BranchMap = map) -> Maps:
+        """Return the fused and the branches' maps, and the scores; a missing modality has no part in them.
+
+        Args:
+            out: of the model.
+            each_branch: how the branches' maps are computed, see `crdkit.threads`.
+        """
+        raw = self.raw_maps(out, each_branch=each_branch)
         if out.present is not None:
             raw = {name: maps * out.present[name][:, None, None] for name, maps in raw.items()}
+        branches = by_branch(each_branch, lambda name: self.smoothing(raw[name]), raw)
         fused = self.smoothing(self.aggregation.fuse(raw, out.present))
-        return Maps(
-            anomaly_map=fused,
-            pred_score=anomaly_score(fused),
-            branches={name: self.smoothing(maps) for name, maps in raw.items()},
-            present=out.present,
-        )
+        return Maps(anomaly_map=fused, pred_score=anomaly_score(fused), branches=branches, present=out.present)
 
 
 @torch.no_grad()
@@ -80,7 +83,7 @@ def calibrate(model: CRD, scorer: Scorer, normals: ResidentSplit, *, batch_size:
         for rows in batches(len(normals), batch_size):
             inputs, _ = normals.batch(rows)
             out = model(inputs, each_branch=each)
-            for name, maps in scorer.raw_maps(out).items():
+            for name, maps in scorer.raw_maps(out, each_branch=each).items():
                 parts[name].append(maps)
     scorer.aggregation.calibrate({name: torch.cat(maps) for name, maps in parts.items()})
 
@@ -92,7 +95,7 @@ def score(model: CRD, scorer: Scorer, split: ResidentSplit, *, batch_size: int) 
     rows = batches(len(split), batch_size)
     with side_by_side(len(model.modalities), scorer.device) as each:
         parts = [
-            scorer(model(*split.batch(row), each_branch=each))
+            scorer(model(*split.batch(row), each_branch=each), each_branch=each)
             for row in track(rows, description="scoring", total=len(rows))
         ]
     return Maps(

@@ -190,7 +190,7 @@ def resize_nearest(array: np.ndarray, size: int) -> np.ndarray:
                [10, 12]])
     """
     rows, columns = (np.arange(size) * n // size for n in array.shape[:2])
-    return np.asarray(array[rows[:, None], columns])
+    return np.asarray(array[rows].take(columns, axis=1))
 
 
 def _open_image(path: Path) -> Image.Image:

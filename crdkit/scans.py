@@ -44,9 +44,11 @@ def without_nan(array: np.ndarray, *, source: object) -> np.ndarray:
         DataError: a value is infinite, or a scan is empty or in millimetres.
     """
     missing = np.isnan(array)
-    if array.ndim == 3:
-        missing = np.broadcast_to(missing.any(axis=2, keepdims=True), array.shape)
-    known = np.where(missing, array.dtype.type(0), array) if missing.any() else array
+    known = array
+    if missing.any():
+        if array.ndim == 3:
+            missing = np.broadcast_to(missing.any(axis=2, keepdims=True), array.shape)
+        known = np.where(missing, array.dtype.type(0), array)
     if not np.isfinite(known).all():
         raise DataError(f"{source}: holds infinite values; set pixels without a measurement to 0 or NaN")
     if array.ndim == 3:
@@ -125,12 +127,14 @@ def fill_holes(depth: np.ndarray, *, passes: int) -> np.ndarray:
     """Set every zero of (H, W), ``passes`` times, to the mean of the non-zero values in its 3 x 3 neighbourhood."""
     from scipy import ndimage  # type: ignore[import-untyped, unused-ignore]
 
-    box = np.ones((3, 3))
+    def box_sum(values: np.ndarray) -> np.ndarray:
+        """Return sums, not uniform_filter's running means, which leave remainders where all is zero."""
+        rows = ndimage.correlate1d(values, np.ones(3), axis=0, output=np.float64, mode="constant")
+        return np.asarray(ndimage.correlate1d(rows, np.ones(3), axis=1, output=depth.dtype, mode="constant"))
+
     for _ in range(passes):
-        # sums, not uniform_filter, whose running means leave remainders where all is zero
-        total = ndimage.correlate(depth, box, mode="constant")
-        known = ndimage.correlate((depth != 0).astype(depth.dtype), box, mode="constant")
-        depth = np.where(depth == 0, total / np.maximum(known, 1), depth)
+        known = box_sum(depth != 0)
+        depth = np.where(depth == 0, box_sum(depth) / np.maximum(known, 1), depth)
     return depth
 
 
