@@ -22,6 +22,8 @@ EVERY_SECONDS = 30.0
 LEAST_TRAINING_PER_WRITING = 20
 """Writing takes at most a twentieth of the time, however large a checkpoint is."""
 
+_WITHOUT_EFFECT = {"data.workers", "data.cache", "data.cache_gib"}  # on any result
+
 State = dict[str, torch.Tensor]
 
 
@@ -97,7 +99,7 @@ class Checkpoints:
 
 
 def require_same_config(folder: Path, config: RunConfig) -> bool:
-    """Return whether a run of ``config`` was begun in ``folder``.
+    """Return whether a run of ``config`` was begun in ``folder``; how its data are read and cached may differ.
 
     Raises:
         ConfigError: a run of another configuration was, or its config.yaml cannot be read.
@@ -108,6 +110,8 @@ def require_same_config(folder: Path, config: RunConfig) -> bool:
     begun = dict(_flat(RunConfig.from_yaml(file).model_dump(mode="json")))
     wanted = dict(_flat(config.model_dump(mode="json")))
     for key in dict.fromkeys([*wanted, *begun]):
+        if key in _WITHOUT_EFFECT:
+            continue
         if key not in begun or key not in wanted or begun[key] != wanted[key]:
             there, here = (repr(values[key]) if key in values else "not set" for values in (begun, wanted))
             raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +15,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, and for the
 from crdkit.config import RunConfig
 from crdkit.progress import set_quiet
 from crdkit.synthetic import write_mvtec3d
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a job in the background: its programs would ignore Ctrl-C too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.pop("CRDKIT_CACHE", None)  # tests decode, and write nothing into the cache of who runs them
 sys.path.insert(0, str(Path(__file__).parent))

@@ -161,6 +161,11 @@ def test_the_configuration_is_compared_where_there_is_one(finished, tiny, tmp_pa
     assert not require_same_config(tmp_path / "nowhere", tiny)
 
 
+@pytest.mark.parametrize("override", ["data.cache=elsewhere", "data.cache_gib=3", "data.workers=1"])
+def test_how_data_are_read_may_differ(finished, tiny, override):
+    assert require_same_config(finished, tiny.with_overrides(override))
+
+
 def test_resuming_a_finished_run_does_nothing(finished, tiny, capsys):
     before = {file: file.stat().st_mtime_ns for file in finished.rglob("*")}
     overrides = [f"{key}" for key in (f"data.root={tiny.data.root}",)]
