@@ -16,7 +16,7 @@ from crdkit.config import RunConfig
 from crdkit.progress import set_quiet
 from crdkit.synthetic import write_mvtec3d
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a job in the background: its programs would ignore Ctrl-C too
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job, and so in programs that tests start
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.pop("CRDKIT_CACHE", None)  # tests decode, and write nothing into the cache of who runs them
