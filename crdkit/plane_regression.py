@@ -25,7 +25,7 @@ class PlaneRegression(LinearRegression):  # type: ignore[misc, unused-ignore]
         """Fit the plane to (N, 2) positions and their (N,) heights, float64 and finite."""
         centre, height = X.mean(axis=0), y.mean()
         self.coef_ = lstsq(X - centre, y - height, cond=_LEAST_SINGULAR, check_finite=False)[0]
-        self.intercept_ = height - centre @ self.coef_
+        self.intercept_ = float(height - centre @ self.coef_)
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
