@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from crdkit.datasets import Dataset, SampleRecord
+from crdkit.datasets import HOW_READ, Dataset, SampleRecord
 from crdkit.errors import CrdkitError
 from crdkit.files import PARTIAL, below, new_file
 from crdkit.modalities import Modality
@@ -28,7 +28,7 @@ FORMAT_VERSION = 1
 VARIABLE = "CRDKIT_CACHE"
 """Environment variable with the folder that is used where ``data.cache`` is not set."""
 
-_NOT_CONTENT = {"on_bad_sample", "workers", "cache", "cache_gib"}  # options that change no decoded value
+_NOT_CONTENT = {"on_bad_sample", *HOW_READ}  # options that change no decoded value
 _LIBRARIES = ("numpy", "pillow", "scikit-learn", "scipy", "tifffile", "torch")  # whose versions may
 _ABANDONED_SECONDS = 86400.0
 

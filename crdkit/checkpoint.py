@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from crdkit.config import RunConfig
+from crdkit.datasets import HOW_READ
 from crdkit.errors import ConfigError, CrdkitError, DetectorFormatError
 from crdkit.files import PARTIAL, below, new_file
 from crdkit.progress import say
@@ -21,8 +22,6 @@ FORMAT_VERSION = 1
 EVERY_SECONDS = 30.0
 LEAST_TRAINING_PER_WRITING = 20
 """Writing takes at most a twentieth of the time, however large a checkpoint is."""
-
-_WITHOUT_EFFECT = {"data.workers", "data.cache", "data.cache_gib"}  # on any result
 
 State = dict[str, torch.Tensor]
 
@@ -107,11 +106,11 @@ def require_same_config(folder: Path, config: RunConfig) -> bool:
     file = folder / "config.yaml"
     if not file.is_file():
         return False
-    begun = dict(_flat(RunConfig.from_yaml(file).model_dump(mode="json")))
-    wanted = dict(_flat(config.model_dump(mode="json")))
+    begun, wanted = (
+        dict(_flat(run.model_dump(mode="json", exclude={"data": HOW_READ})))
+        for run in (RunConfig.from_yaml(file), config)
+    )
     for key in dict.fromkeys([*wanted, *begun]):
-        if key in _WITHOUT_EFFECT:
-            continue
         if key not in begun or key not in wanted or begun[key] != wanted[key]:
             there, here = (repr(values[key]) if key in values else "not set" for values in (begun, wanted))
             raise ConfigError(

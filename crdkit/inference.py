@@ -127,6 +127,8 @@ class Inference:
         with side_by_side(len(self.branches), self.device) as each:
             features = by_branch(each, see, self.branches)
             output = by_branch(each, imitate, self.branches)
-            out = CRDOutput(teacher={**features}, filtered={}, amplified={}, decoder={}, output=output, present=present)
+            out = CRDOutput(
+                teacher=dict(features), filtered={}, amplified={}, decoder={}, output=output, present=present
+            )
             maps: Maps = self.scorer(out, each_branch=each)
         return maps

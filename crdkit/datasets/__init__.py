@@ -18,6 +18,7 @@ from crdkit.registry import AbsolutePath, Component, ComponentConfig, Registry
 
 __all__ = [
     "GOOD",
+    "HOW_READ",
     "SPLITS",
     "UNLABELLED",
     "Dataset",
@@ -33,6 +34,8 @@ __all__ = [
 
 Sensors = Mapping[str, np.ndarray]
 """Raw measurements of one sample by sensor name: images (H, W[, 3]) uint8/uint16, "xyz" (H, W, 3) float32 metres."""
+HOW_READ = {"workers", "cache", "cache_gib"}
+"""Options of every dataset that change how samples are read, and none of their values."""
 
 
 class DatasetConfig(ComponentConfig):
