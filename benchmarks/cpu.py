@@ -24,6 +24,7 @@ from benchmarks.parts import Parts, clock, done, not_done
 from crdkit.config import RunConfig, load_config
 from crdkit.phases import PHASES, SPLITS
 from crdkit.resident import build_dataset, build_views, load_split
+from crdkit.step import uses_bf16
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -38,6 +39,7 @@ def measure(config: RunConfig, options: argparse.Namespace, file: Path) -> dict[
             "category": options.category,
             "epochs": options.epochs,
             "rounds": options.rounds,
+            "precision": "bf16" if uses_bf16(config.training, torch.device("cpu")) else "fp32",
             # where the data lies is nobody's business
             "config": config.model_copy(update={"data": config.data.model_copy(update={"root": None})}).model_dump(
                 mode="json"
@@ -90,13 +92,11 @@ def loading(config: RunConfig, *, rounds: int) -> dict[str, Any]:
     return {"seconds": seconds, "median_seconds": medians, "ratio": ratio}
 
 
-def _ratio(result: dict[str, Any], name: str, *, what: str, key: str = "median_seconds") -> str | None:
+def _ratio(
+    result: dict[str, Any], name: str, *, what: str, key: str = "median_seconds", program: str = "ours"
+) -> str | None:
     part = done(result, name)
-    if part is None:
-        return None
-    seconds = part[key]
-    ours, baseline = seconds.get("ours", seconds.get("evaluate")), seconds["baseline"]
-    return _row(what, ours, baseline)
+    return None if part is None else _row(what, part[key][program], part[key]["baseline"])
 
 
 def _row(what: str, ours: float, baseline: float) -> str:
@@ -135,8 +135,9 @@ def markdown(result: dict[str, Any]) -> str:
         _epoch_of_job(result),
         _phases_of_job(result),
         _ratio(result, "job", what="the same, with crdkit's report and detector on disk"),
-        _ratio(result, "metrics", what="metrics of the test maps"),
+        _ratio(result, "metrics", what="metrics of the test maps", program="evaluate"),
         _ratio(result, "prediction", what="one prediction, p50", key="p50_seconds"),
+        _ratio(result, "prediction", what="the same, compiled", key="p50_seconds", program="compiled"),
     ]
     machine = ", ".join(f"{key} {value}" for key, value in result["environment"].items() if value is not None)
     return "\n".join(
@@ -159,7 +160,8 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def _notes(result: dict[str, Any]) -> list[str]:
-    lines = [f"- Medians of {result['rounds']} rounds in turns."]
+    rounds, precision = result["rounds"], result["precision"]
+    lines = [f"- Medians of {rounds} rounds in turns. crdkit's students train in {precision}, the baseline's in fp32."]
     if found := done(result, "epoch"):
         lines.append(
             f"- Epoch: {found['samples']} samples; the baseline's DataLoader starts {found['workers']} workers. "
@@ -178,6 +180,8 @@ def _notes(result: dict[str, Any]) -> list[str]:
         )
         ratio = f": {found['ratio']:.1f}x" if found["ratio"] else ""
         lines.append(f"- Loading all splits: {how}{ratio}.")
+    if found := done(result, "prediction"):
+        lines.append(f"- Predictions: `Detector.compile` took {found['compile_seconds']:.1f} s, once.")
     if found := done(result, "job"):
         gib = {name: value / 2**30 for name, value in found["peak_bytes"].items()}
         within = "within" if found["peak_within_baseline_plus_resident"] else "above"

@@ -115,21 +115,31 @@ def raw_samples(config: RunConfig, count: int) -> list[Mapping[str, np.ndarray]]
 
 
 def single_predictions(config: RunConfig, *, samples: int, rounds: int) -> dict[str, Any]:
-    """Time one sample at a time, raw sensors in memory to map and score in memory, in turns."""
+    """Time one sample at a time, raw sensors in memory to map and score in memory, in turns.
+
+    On a CPU ``compiled`` is the detector after `Detector.compile`.
+    """
     detector, predictor = untrained(config), Predictor(Baseline(config))
+    programs: dict[str, Callable[[Any], Any]] = {"baseline": predictor.predict, "ours": detector.predict}
+    compile_seconds = None
+    if detector.device.type == "cpu":
+        compiled = untrained(config)
+        compile_seconds = clock(compiled.compile)
+        programs["compiled"] = compiled.predict
     sensors = raw_samples(config, samples)
-    expected, found = predictor.predict(sensors[0]), detector.predict(sensors[0])  # also the warm-up
-    seconds: dict[str, list[float]] = {"ours": [], "baseline": []}
+    first = {name: predict(sensors[0]) for name, predict in programs.items()}  # also the warm-up
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(rounds):
         for sample in sensors:
-            seconds["baseline"].append(clock(lambda sample=sample: predictor.predict(sample), detector.device))
-            seconds["ours"].append(clock(lambda sample=sample: detector.predict(sample), detector.device))
+            for name, predict in programs.items():
+                seconds[name].append(clock(lambda predict=predict, sample=sample: predict(sample), detector.device))
     p50 = {name: float(np.median(values)) for name, values in seconds.items()}
     return {
         "predictions": rounds * len(sensors),
         "input": list(next(iter(sensors[0].values())).shape[:2]),
+        "compile_seconds": compile_seconds,
         "p50_seconds": p50,
         "p95_seconds": {name: float(np.quantile(values, 0.95)) for name, values in seconds.items()},
-        "ratio": p50["baseline"] / p50["ours"],
-        "score_of_first": {"ours": found.score, "baseline": expected[1]},
+        "ratio": {name: p50["baseline"] / value for name, value in p50.items() if name != "baseline"},
+        "score_of_first": {name: found[1] if name == "baseline" else found.score for name, found in first.items()},
     }

@@ -27,14 +27,18 @@ def test_baseline(benchmark: Any, tiny: RunConfig) -> None:
 
 @pytest.mark.slow
 def test_the_cpu_command_writes_both_files(tiny: RunConfig, tmp_path: Path) -> None:
-    options = [f"data.root={tiny.data.root}", *TINY, "--category", "biscuit", "--epochs", "2", "--rounds", "1"]
+    overrides = [f"data.root={tiny.data.root}", "training.precision=fp32", *TINY]
+    options = [*overrides, "--category", "biscuit", "--epochs", "2", "--rounds", "1"]
     cpu.main([*options, "--predictions", "1", "--out", str(tmp_path)])
     result = json.loads((tmp_path / "cpu.json").read_text(encoding="utf-8"))
     assert set(result["parts"]) == {"epoch", "step_share", "loading", "prediction", "metrics", "job"}
     losses = result["parts"]["epoch"]["loss_of_first_epoch"]
     assert losses["ours"] == pytest.approx(losses["baseline"], rel=1e-4)
     assert str(tiny.data.root) not in (tmp_path / "cpu.json").read_text(encoding="utf-8")
-    assert "whole job: load, 2 epochs" in (tmp_path / "cpu.md").read_text(encoding="utf-8")
+    page = (tmp_path / "cpu.md").read_text(encoding="utf-8")
+    assert "whole job: load, 2 epochs" in page
+    assert "students train in fp32" in page
+    assert result["parts"]["prediction"]["p50_seconds"].keys() == {"ours", "compiled", "baseline"}
 
 
 def test_the_figure_is_drawn_from_a_measurement(tmp_path: Path) -> None:

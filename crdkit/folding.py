@@ -38,13 +38,15 @@ def fold_where_equal(part: M, run: Callable[[M], Sequence[torch.Tensor]]) -> M:
     """Return ``part`` with BatchNorm folded, or itself if it cannot be copied or ``run`` then gives anything else."""
     try:
         candidate = fold_batch_norms(part)
-        same = all(
-            torch.dist(now, before) <= _ROUNDING * before.norm()
-            for now, before in zip(run(candidate), run(part), strict=True)
-        )
+        same = nearly_equal(run(candidate), run(part))
     except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # a network of the user's own
         return part
     return candidate if same else part
+
+
+def nearly_equal(now: Sequence[torch.Tensor], before: Sequence[torch.Tensor]) -> bool:
+    """Return whether levels of features differ by no more than rounding."""
+    return all(torch.dist(a, b) <= _ROUNDING * b.norm() for a, b in zip(now, before, strict=True))
 
 
 def fold_teachers(teachers: Mapping[str, M], image: torch.Tensor) -> dict[str, M]:
@@ -54,9 +56,9 @@ def fold_teachers(teachers: Mapping[str, M], image: torch.Tensor) -> dict[str, M
     return {name: folded[id(teacher)] for name, teacher in teachers.items()}
 
 
-def random_image(size: int) -> torch.Tensor:
-    """Return a (1, 3, size, size) image in [0, 1] to try networks on, always the same."""
-    return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+def random_images(size: int, *, count: int = 1) -> torch.Tensor:
+    """Return (count, 3, size, size) images in [0, 1] to try networks on, always the same."""
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
 def _follows(norm: nn.Module, convolution: nn.Conv2d | nn.ConvTranspose2d) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +13,18 @@ import torch
 from crdkit.cuda_graph import WARM_UP, Capture, Run
 from crdkit.errors import ConfigError
 from crdkit.evaluation import Maps, Scorer
-from crdkit.folding import fold_teachers, fold_where_equal, random_image
+from crdkit.folding import fold_teachers, fold_where_equal, random_images
 from crdkit.layers import Levels
-from crdkit.model import CRD, Branch, BranchOutput, CRDOutput
+from crdkit.model import CRD, Branch, CRDOutput
+from crdkit.onnx_runtime import CompiledBranch, CompiledTeacher
 from crdkit.presence import Presence
-from crdkit.threads import by_branch, side_by_side
+from crdkit.progress import track
+from crdkit.threads import by_branch, share_of_threads, side_by_side
+
+Teacher = Callable[[torch.Tensor], Levels]
+"""Returns the levels of images."""
+Imitation = Callable[[Mapping[str, Sequence[torch.Tensor]], Presence | None], Levels]
+"""Returns a branch's output levels from all teachers' features."""
 
 _MOST_GRAPHS = 4  # batch sizes; each keeps the memory of its activations
 
@@ -72,15 +79,41 @@ class Inference:
         self.branches: dict[str, Branch] = {name: model.branch(name) for name in model.modalities}
         if self.device.type == "cpu":
             self._fold()
+        self._see: dict[str, Teacher] = dict(self.teachers)
+        self._imitate: dict[str, Imitation] = {name: _output_of(branch) for name, branch in self.branches.items()}
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _fold(self) -> None:
-        image = random_image(self.scorer.size)
+        image = random_images(self.scorer.size)
         self.teachers = fold_teachers(self.teachers, image)
         features = {name: teacher(image) for name, teacher in self.teachers.items()}
         self.branches = {
             name: fold_where_equal(branch, lambda part: part(features).output) for name, branch in self.branches.items()
         }
+
+    @torch.no_grad()
+    def compile(self) -> None:
+        """Let ONNX Runtime run teachers and branches on a CPU from now on, each on its share of the threads.
+
+        Raises:
+            ConfigError: a package is missing, or a network cannot be exported; nothing is changed then.
+        """
+        threads = share_of_threads(len(self.branches), self.device)
+        images = random_images(self.scorer.size, count=2)
+        features = {name: teacher(images) for name, teacher in self.teachers.items()}
+        first = {id(teacher): name for name, teacher in reversed(self.teachers.items())}  # that uses this teacher
+        parts = [*first.values(), *self.branches]
+        teachers: dict[str, Teacher] = {}
+        branches: dict[str, Imitation] = {}
+        for place, name in enumerate(track(parts, description="compiling", total=len(parts))):
+            if place < len(first):
+                what = f"the teacher of {name!r}"
+                teachers[name] = CompiledTeacher(self.teachers[name], images, threads=threads, name=what)
+            else:
+                what = f"the branch of {name!r}"
+                branches[name] = CompiledBranch(self.branches[name], features, threads=threads, name=what)
+        self._see = {name: teachers[first[id(teacher)]] for name, teacher in self.teachers.items()}
+        self._imitate = branches
 
     def __call__(self, inputs: Callable[[str], torch.Tensor], present: Presence | None = None) -> Maps:
         """Return maps and scores of the views that ``inputs`` gives; the next call may overwrite them.
@@ -117,12 +150,10 @@ class Inference:
     @torch.inference_mode()
     def _run(self, inputs: Callable[[str], torch.Tensor], present: Presence | None) -> Maps:
         def see(name: str) -> Levels:
-            levels: Levels = self.teachers[name](inputs(name).to(self.device))
-            return levels
+            return self._see[name](inputs(name).to(self.device))
 
         def imitate(name: str) -> Levels:
-            out: BranchOutput = self.branches[name](features, present)
-            return out.output
+            return self._imitate[name](features, present)
 
         with side_by_side(len(self.branches), self.device) as each:
             features = by_branch(each, see, self.branches)
@@ -132,3 +163,11 @@ class Inference:
             )
             maps: Maps = self.scorer(out, each_branch=each)
         return maps
+
+
+def _output_of(branch: Branch) -> Imitation:
+    def imitate(features: Mapping[str, Sequence[torch.Tensor]], present: Presence | None) -> Levels:
+        output: Levels = branch(features, present).output
+        return output
+
+    return imitate

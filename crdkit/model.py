@@ -63,6 +63,11 @@ class Branch(nn.Module):
         )
         initialise(self)
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The modalities whose features the branch reads, its target first."""
+        return tuple(dict.fromkeys([self.target, *self.filters, *self.amplifiers]))
+
     def forward(self, teacher: Mapping[str, Sequence[torch.Tensor]], present: Presence | None = None) -> BranchOutput:
         """Run the branch on the teacher features of its target and its sources.
 

@@ -14,7 +14,7 @@ from crdkit.config import RunConfig
 from crdkit.datasets import Dataset, RawSample, SampleRecord, Split, datasets
 from crdkit.decoding import decode_all, report_skipped
 from crdkit.errors import DataError
-from crdkit.folding import fold_teachers, random_image
+from crdkit.folding import fold_teachers, random_images
 from crdkit.images import resize_mask
 from crdkit.layers import Levels
 from crdkit.modalities import Modality, modalities
@@ -230,7 +230,7 @@ class TeacherFeatures:
         self._device = model.device
         self._teachers = model.teachers_by_modality()
         if self._device.type == "cpu":
-            self._teachers = fold_teachers(self._teachers, random_image(next(iter(inputs.values())).shape[-1]))
+            self._teachers = fold_teachers(self._teachers, random_images(next(iter(inputs.values())).shape[-1]))
         self.level: Level = level
         if level == "recomputed":
             images = {name: [tensor] for name, tensor in inputs.items()}

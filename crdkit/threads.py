@@ -27,6 +27,15 @@ def by_branch(each: BranchMap, function: Callable[[str], T], names: Iterable[str
     return dict(zip(chosen, each(function, chosen), strict=True))
 
 
+def share_of_threads(branches: int, device: torch.device) -> int:
+    """Return how many of a CPU's threads each branch gets where `side_by_side` runs them."""
+    return torch.get_num_threads() // _workers(branches, device)
+
+
+def _workers(branches: int, device: torch.device) -> int:
+    return min(branches, torch.get_num_threads()) if device.type == "cpu" else 1
+
+
 @contextmanager
 def side_by_side(branches: int, device: torch.device) -> Iterator[BranchMap]:
     """Yield a `map` over branches that, on a CPU, runs them at the same time, each on its share of the threads.
@@ -36,11 +45,10 @@ def side_by_side(branches: int, device: torch.device) -> Iterator[BranchMap]:
     gradients are recorded is the caller's choice in every thread.
     """
     threads = torch.get_num_threads()
-    workers = min(branches, threads) if device.type == "cpu" else 1
+    workers, share = _workers(branches, device), share_of_threads(branches, device)
     if workers == 1:
         yield map
         return
-    share = threads // workers
     pool = _pool(workers, share)
 
     def together(function: Callable[[str], T], names: Iterable[str], /) -> Iterable[T]:

@@ -20,11 +20,16 @@ def predict(
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="New folder for scores.csv, raw maps and overlays.")] = None,
+    compile_first: Annotated[
+        bool, typer.Option("--compile", help="Compile for some seconds first, then predict quicker on a CPU.")
+    ] = False,
 ) -> None:
     """Score new samples: print a table, or write scores, raw maps and overlays (--out)."""
     from crdkit.predict import open_detector, predict_inputs, write_predictions
 
     detector, samples = open_detector(folder, inputs)
+    if compile_first:
+        detector.compile()
     if out is not None:
         count = write_predictions(detector, samples, out)
         typer.echo(f"{out}: {count} {'sample' if count == 1 else 'samples'}")

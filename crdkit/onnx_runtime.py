@@ -1,0 +1,155 @@
+"""Teachers and branches as ONNX Runtime runs them on a CPU: fused once, without PyTorch's cost of every convolution."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from crdkit.errors import ConfigError, CrdkitError
+from crdkit.folding import nearly_equal
+from crdkit.layers import Levels
+from crdkit.model import Branch
+from crdkit.presence import Presence
+
+_LARGEST_BATCH = 2**16
+
+
+class CompiledTeacher:
+    """A teacher as an ONNX Runtime session; may be called from several threads.
+
+    Args:
+        teacher: maps (B, 3, S, S) images in [0, 1] to levels.
+        images: two to try it on, (2, 3, S, S).
+        threads: of a call.
+        name: what errors call it.
+
+    Raises:
+        ConfigError: a package is missing, or the teacher cannot be exported.
+    """
+
+    def __init__(self, teacher: nn.Module, images: torch.Tensor, *, threads: int, name: str) -> None:
+        self._network = _Compiled(_OfImages(teacher), [images], threads=threads, name=name)
+
+    def __call__(self, images: torch.Tensor) -> Levels:
+        """Return the levels of (B, 1 or 3, S, S) images."""
+        return self._network([images.expand(-1, 3, -1, -1)])
+
+
+class CompiledBranch:
+    """A branch as an ONNX Runtime session; may be called from several threads.
+
+    Args:
+        branch: what to compile. Samples that lack a modality are left to it.
+        features: of every modality, of two samples to try it on.
+        threads: of a call.
+        name: what errors call it.
+
+    Raises:
+        ConfigError: a package is missing, or the branch cannot be exported.
+    """
+
+    def __init__(
+        self, branch: Branch, features: Mapping[str, Sequence[torch.Tensor]], *, threads: int, name: str
+    ) -> None:
+        self._branch = branch
+        network = _OfFeatures(branch, {source: len(features[source]) for source in branch.sources})
+        self._network = _Compiled(network, _flat(features, branch.sources), threads=threads, name=name)
+
+    def __call__(self, features: Mapping[str, Sequence[torch.Tensor]], present: Presence | None = None) -> Levels:
+        """Return the branch's output levels."""
+        if present is not None:
+            output: Levels = self._branch(features, present).output
+            return output
+        return self._network(_flat(features, self._branch.sources))
+
+
+class _Compiled:
+    """A network from a list of tensors to a list of tensors, any number of samples in each, as a session."""
+
+    def __init__(self, network: nn.Module, example: Sequence[torch.Tensor], *, threads: int, name: str) -> None:
+        self._session = _session(network.eval(), example, threads=threads, name=name)
+        self._inputs = [value.name for value in self._session.get_inputs()]
+        if not nearly_equal(self(example), network(list(example))):
+            raise ConfigError(
+                f"{name} cannot be compiled: ONNX Runtime computes other values than PyTorch; predict without compiling"
+            )
+
+    def __call__(self, inputs: Sequence[torch.Tensor]) -> Levels:
+        given = (tensor.contiguous().numpy() for tensor in inputs)
+        return [
+            torch.from_numpy(values) for values in self._session.run(None, dict(zip(self._inputs, given, strict=True)))
+        ]
+
+
+class _OfImages(nn.Module):
+    def __init__(self, teacher: nn.Module) -> None:
+        super().__init__()
+        self.teacher = teacher
+
+    def forward(self, inputs: list[torch.Tensor]) -> Levels:
+        levels: Levels = self.teacher(inputs[0])
+        return levels
+
+
+class _OfFeatures(nn.Module):
+    def __init__(self, branch: Branch, levels: Mapping[str, int]) -> None:
+        super().__init__()
+        self.branch = branch
+        self.levels = dict(levels)
+
+    def forward(self, inputs: list[torch.Tensor]) -> Levels:
+        rest = iter(inputs)
+        features = {source: [next(rest) for _ in range(count)] for source, count in self.levels.items()}
+        output: Levels = self.branch(features).output
+        return output
+
+
+def _flat(features: Mapping[str, Sequence[torch.Tensor]], sources: Sequence[str]) -> Levels:
+    return list(chain.from_iterable(features[source] for source in sources))
+
+
+def _session(network: nn.Module, example: Sequence[torch.Tensor], *, threads: int, name: str) -> Any:
+    """Export ``network`` and open it, through files: those of one network may exceed a protobuf's two gibibytes."""
+    try:
+        import onnx  # noqa: F401 - the exporter needs it
+        import onnxruntime
+        import onnxscript  # noqa: F401 - the exporter needs it
+    except ImportError as error:
+        raise ConfigError(
+            f"compiling needs the package {error.name!r}, which is not installed; pip install 'crdkit[onnx]'"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors
+    try:
+        with tempfile.TemporaryDirectory(prefix="crdkit-", ignore_cleanup_errors=True) as folder:
+            file = Path(folder) / "network.onnx"
+            _export(network, example, file)
+            return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except OSError as error:
+        raise CrdkitError(f"{error.filename or tempfile.gettempdir()}: cannot be written: {error.strerror}") from error
+    except Exception as error:  # whatever the exporter makes of a network of the user's own
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ConfigError(f"{name} cannot be compiled: {reason[:300]}; predict without compiling") from error
+
+
+def _export(network: nn.Module, example: Sequence[torch.Tensor], file: Path) -> None:
+    batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about itself
+        program = torch.onnx.export(
+            network,
+            (list(example),),
+            dynamo=True,
+            dynamic_shapes=([{0: batch} for _ in example],),
+            optimize=True,
+            verbose=False,
+        )
+        cast(torch.onnx.ONNXProgram, program).save(file, external_data=True)

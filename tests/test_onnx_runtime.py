@@ -1,0 +1,172 @@
+"""Compiled predictions are those of PyTorch, whatever sensors are there, and what cannot be compiled says so."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from crdkit.amplifiers import amplifiers
+from crdkit.amplifiers.inverted_bottleneck import InvertedBottleneckConfig
+from crdkit.detector import Detector
+from crdkit.encoders import Encoder, encoders
+from crdkit.errors import ConfigError, CrdkitError
+from crdkit.evaluation import Scorer
+from crdkit.filters import filters
+from crdkit.filters.bottleneck import BottleneckConfig
+from crdkit.graph import CrossmodalGraph, Edge
+from crdkit.layers import FeatureSpec
+from crdkit.model import CRD
+from crdkit.onnx_runtime import CompiledBranch, CompiledTeacher
+
+THREE = FeatureSpec(channels=(4, 8, 12), sizes=(16, 8, 4), signed=True)
+TWO = FeatureSpec(channels=(6, 10), sizes=(8, 4), signed=False)
+
+
+@pytest.fixture(scope="module")
+def compiled(finished):
+    return Detector.load(finished / "detector", device="cpu").compile()
+
+
+def same(one, other):
+    assert one.score == pytest.approx(other.score, rel=1e-5)
+    assert one.scores == pytest.approx(other.scores, rel=1e-5)
+    assert one.missing == other.missing
+    np.testing.assert_allclose(one.anomaly_map, other.anomaly_map, atol=1e-5 * np.abs(other.anomaly_map).max())
+    assert one.maps.keys() == other.maps.keys()
+    for name, values in one.maps.items():
+        np.testing.assert_allclose(values, other.maps[name], atol=1e-5)
+
+
+def without_pytorch(detector, monkeypatch):
+    """Let every network that PyTorch would run fail."""
+
+    def refuse(*_arguments, **_options):
+        raise AssertionError("PyTorch ran a network")
+
+    for part in [*detector._inference.teachers.values(), *detector._inference.branches.values()]:
+        monkeypatch.setattr(part, "forward", refuse)
+
+
+def test_any_number_of_samples_is_predicted_as_before(detector, compiled, samples, monkeypatch):
+    expected = [detector.predict(sample) for sample in samples]
+    without_pytorch(compiled, monkeypatch)
+    for one, sample in zip(expected, samples, strict=True):
+        same(compiled.predict(sample), one)
+    for one, many in zip(expected, compiled.predict_batch(samples), strict=True):
+        same(many, one)
+    for one, streamed in zip(expected, compiled.predict_stream(iter(samples), batch_size=2), strict=True):
+        same(streamed, one)
+
+
+def test_a_detector_that_is_moved_is_no_longer_compiled(finished, samples):
+    detector = Detector.load(finished / "detector", device="cpu")
+    expected = detector.compile().predict(samples[0])
+    for parameter in detector.model.branch("rgb").parameters():
+        parameter.data.zero_()
+    same(detector.predict(samples[0]), expected)  # as documented, until it is told
+    assert detector.to("cpu").predict(samples[0]).scores["rgb"] != pytest.approx(expected.scores["rgb"], rel=1e-3)
+
+
+def test_samples_without_a_sensor_are_predicted_as_before(tiny, samples):
+    config = tiny.with_overrides("training.modality_dropout=0.3")
+    detector = Detector(config=config, model=CRD.from_config(config), scorer=Scorer(config))
+    some = [samples[0], {"rgb": samples[1]["rgb"]}, {"xyz": samples[2]["xyz"]}]
+    expected = [*detector.predict_batch(some), *(detector.predict(sample) for sample in some)]
+    detector.compile()
+    found = [*detector.predict_batch(some), *(detector.predict(sample) for sample in some)]
+    for one, other in zip(found, expected, strict=True):
+        same(one, other)
+
+
+def edge(source, target, filtered=True, amplified=True):
+    return Edge(
+        source=source,
+        target=target,
+        filter=BottleneckConfig(size=2) if filtered else None,
+        amplifier=InvertedBottleneckConfig() if amplified else None,
+    )
+
+
+def test_levels_and_sources_reach_the_right_inputs():
+    specs = {"a": THREE, "b": TWO, "c": THREE}
+    edges = [("b", "a", True, True), ("c", "a", True, False), ("a", "b", False, True)]
+    graph = CrossmodalGraph(modalities=tuple(specs), edges=tuple(edge(*ends) for ends in edges))
+    model = CRD(specs=specs, graph=graph, merge="mean").eval()
+    rng = torch.Generator().manual_seed(1)
+
+    def features(count):
+        return {
+            name: [torch.rand(count, c, s, s, generator=rng) for c, s in zip(spec.channels, spec.sizes, strict=True)]
+            for name, spec in specs.items()
+        }
+
+    example, others = features(2), features(3)
+    with torch.no_grad():
+        for name in ("a", "b"):
+            branch = model.branch(name)
+            found = CompiledBranch(branch, example, threads=1, name=name)(others)
+            for level, expected in zip(found, branch(others).output, strict=True):
+                torch.testing.assert_close(level, expected, rtol=1e-4, atol=1e-5)
+
+
+class Reads(nn.Module):
+    """A network that decides by what it sees."""
+
+    def forward(self, images):
+        return [images * 2 if images.mean() > 0.5 else images]
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
+def test_a_missing_package_is_named(detector, samples, monkeypatch, package):
+    before = detector.predict(samples[0])
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError, match=rf"needs the package '{package}'.*pip install 'crdkit\[onnx\]'"):
+        detector.compile()
+    same(detector.predict(samples[0]), before)
+
+
+def test_a_network_that_cannot_be_exported_is_named():
+    with pytest.raises(ConfigError, match=r"^the teacher of 'rgb' cannot be compiled: .*; predict without compiling$"):
+        CompiledTeacher(Reads(), torch.rand(2, 3, 8, 8), threads=1, name="the teacher of 'rgb'")
+
+
+def test_other_values_are_refused(monkeypatch):
+    monkeypatch.setattr("crdkit.onnx_runtime.nearly_equal", lambda *_: False)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3))
+    monkeypatch.setattr(network, "forward", lambda images: [network[0](images)], raising=False)
+    with torch.no_grad(), pytest.raises(ConfigError, match="computes other values than PyTorch"):
+        CompiledTeacher(network, torch.rand(2, 3, 8, 8), threads=1, name="the teacher of 'rgb'")
+
+
+def test_a_full_disk_is_said(monkeypatch):
+    def full(*_arguments):
+        raise OSError(28, "No space left on device", "/somewhere/network.onnx")
+
+    monkeypatch.setattr("crdkit.onnx_runtime._export", full)
+    with pytest.raises(CrdkitError, match=r"/somewhere/network.onnx: cannot be written: No space left on device"):
+        CompiledTeacher(nn.Identity(), torch.rand(2, 3, 8, 8), threads=1, name="the teacher of 'rgb'")
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in (filters, amplifiers) for name in kind])
+def test_every_registered_part_of_an_edge_can_be_compiled(kind, name):
+    part = {"filter" if kind is filters else "amplifier": kind.get(name).Config()}
+    parts = {"filter": None, "amplifier": None} | part
+    graph = CrossmodalGraph(modalities=("a", "b"), edges=(Edge(source="b", target="a", **parts),))
+    branch = CRD(specs={"a": THREE, "b": THREE}, graph=graph).eval().branch("a")
+    features = {name: [torch.rand(2, c, s, s) for c, s in zip((4, 8, 12), (16, 8, 4), strict=True)] for name in "ab"}
+    with torch.no_grad():
+        found = CompiledBranch(branch, features, threads=1, name=name)(features)
+        for level, expected in zip(found, branch(features).output, strict=True):
+            torch.testing.assert_close(level, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_teacher_without_a_network_can_be_compiled():
+    encoder: Encoder = encoders.get("efficientnet_lite0")(encoders.get("efficientnet_lite0").Config())
+    images = torch.rand(2, 1, 64, 64)
+    found = CompiledTeacher(encoder, images.expand(-1, 3, -1, -1), threads=1, name="lite0")(images)
+    for level, expected in zip(found, encoder(images), strict=True):
+        torch.testing.assert_close(level, expected, rtol=1e-3, atol=1e-3)
