@@ -102,15 +102,14 @@ class Inference:
         images = random_images(self.scorer.size, count=2)
         features = {name: teacher(images) for name, teacher in self.teachers.items()}
         first = {id(teacher): name for name, teacher in reversed(self.teachers.items())}  # that uses this teacher
-        parts = [*first.values(), *self.branches]
+        work = [("teacher", name) for name in first.values()] + [("branch", name) for name in self.branches]
         teachers: dict[str, Teacher] = {}
         branches: dict[str, Imitation] = {}
-        for place, name in enumerate(track(parts, description="compiling", total=len(parts))):
-            if place < len(first):
-                what = f"the teacher of {name!r}"
+        for kind, name in track(work, description="compiling", total=len(work)):
+            what = f"the {kind} of {name!r}"
+            if kind == "teacher":
                 teachers[name] = CompiledTeacher(self.teachers[name], images, threads=threads, name=what)
             else:
-                what = f"the branch of {name!r}"
                 branches[name] = CompiledBranch(self.branches[name], features, threads=threads, name=what)
         self._see = {name: teachers[first[id(teacher)]] for name, teacher in self.teachers.items()}
         self._imitate = branches

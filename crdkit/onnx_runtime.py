@@ -136,8 +136,15 @@ def _session(network: nn.Module, example: Sequence[torch.Tensor], *, threads: in
     except OSError as error:
         raise CrdkitError(f"{error.filename or tempfile.gettempdir()}: cannot be written: {error.strerror}") from error
     except Exception as error:  # whatever the exporter makes of a network of the user's own
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ConfigError(f"{name} cannot be compiled: {reason[:300]}; predict without compiling") from error
+        raise ConfigError(f"{name} cannot be compiled: {_reason(error)}; predict without compiling") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of what started a chain of errors: the exporter's own are pages about its steps."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)[:300]
 
 
 def _export(network: nn.Module, example: Sequence[torch.Tensor], file: Path) -> None:

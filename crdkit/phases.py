@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,13 +12,13 @@ import torch
 
 import crdkit
 from crdkit.config import RunConfig
-from crdkit.datasets import Split
+from crdkit.datasets import Dataset, Split
 from crdkit.detector import Detector
 from crdkit.evaluation import Maps, measure, score
 from crdkit.model import CRD
 from crdkit.placement import Placement, place
 from crdkit.progress import say
-from crdkit.resident import ResidentSplit, bytes_per_sample
+from crdkit.resident import ResidentSplit, Views, bytes_per_sample, list_records, load_split
 from crdkit.step import uses_bf16
 
 PHASES = ("load", "teacher", "train", "evaluate")
@@ -40,6 +40,32 @@ class Clock:
             yield
         finally:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+
+
+def list_splits(dataset: Dataset, names: Sequence[Split], *, views: Views, incomplete: bool) -> None:
+    """List the samples of splits: what is missing shows before anything is written or decoded.
+
+    Args:
+        dataset: of the splits.
+        names: of the splits.
+        views: that the samples' sensors are for.
+        incomplete: whether test samples may lack some sensors.
+
+    Raises:
+        DataError: see `Dataset.records`.
+    """
+    for name in names:
+        list_records(dataset, name, views=views, incomplete=incomplete and name == "test")
+
+
+def load_splits(
+    dataset: Dataset, names: Sequence[Split], *, views: Views, incomplete: bool
+) -> dict[str, ResidentSplit]:
+    """Load splits into host memory; arguments and errors as of `list_splits`."""
+    return {
+        name: load_split(dataset, name, views=views, device=HOST, incomplete=incomplete and name == "test")
+        for name in names
+    }
 
 
 def place_splits(

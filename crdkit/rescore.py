@@ -12,9 +12,9 @@ from crdkit.errors import ConfigError
 from crdkit.evaluation import Scorer, calibrate
 from crdkit.files import write_text
 from crdkit.model import CRD
-from crdkit.phases import HOST, SPLITS, Clock, measure_run, place_splits
+from crdkit.phases import SPLITS, Clock, list_splits, load_splits, measure_run, place_splits
 from crdkit.reference import load_into, read_checkpoint
-from crdkit.resident import ResidentSplit, build_dataset, build_views, list_records, load_split
+from crdkit.resident import build_dataset, build_views
 from crdkit.run_directory import finish, prepare_folder, write_results
 from crdkit.training import select_device
 
@@ -46,12 +46,12 @@ def evaluate_run(folder: Path | str, *overrides: str, out: Path | str | None = N
     detector.to(config.training.device)
     dataset = build_dataset(config)
     incomplete = config.training.modality_dropout > 0
-    list_records(dataset, "test", views=detector.views, incomplete=incomplete)
+    list_splits(dataset, ["test"], views=detector.views, incomplete=incomplete)
     target = None if out is None else prepare_folder(Path(out))
     clock = Clock()
     with clock("load"):
-        loaded = load_split(dataset, "test", views=detector.views, device=HOST, incomplete=incomplete)
-        splits, placement = place_splits({"test": loaded}, config, model=detector.model, device=detector.device)
+        loaded = load_splits(dataset, ["test"], views=detector.views, incomplete=incomplete)
+        splits, placement = place_splits(loaded, config, model=detector.model, device=detector.device)
     metrics, maps = measure_run(detector, splits, placement=placement, clock=clock)
     if target is not None:
         write_results(target, config=config, metrics=metrics, maps=maps, split=splits["test"], history=[])
@@ -112,17 +112,13 @@ def _score_students(config: RunConfig, model: CRD, out: Path | str | None, *, st
     dataset, views = build_dataset(config), build_views(config)
     scorer = Scorer(config).to(device)
     incomplete = config.training.modality_dropout > 0
-    for split in SPLITS[1:]:
-        list_records(dataset, split, views=views, incomplete=incomplete and split == "test")
+    list_splits(dataset, SPLITS[1:], views=views, incomplete=incomplete)
     folder = None if out is None else prepare_folder(Path(out))
     if folder is not None:
         write_text(folder / "config.yaml", config.to_yaml())
     clock = Clock()
     with clock("load"):
-        loaded: dict[str, ResidentSplit] = {
-            split: load_split(dataset, split, views=views, device=HOST, incomplete=incomplete and split == "test")
-            for split in SPLITS[1:]
-        }
+        loaded = load_splits(dataset, SPLITS[1:], views=views, incomplete=incomplete)
         splits, placement = place_splits(loaded, config, model=model.to(device), device=device)
     with clock("evaluate"):
         calibrate(model, scorer, splits["validation"], batch_size=config.training.batch_size)

@@ -12,11 +12,11 @@ from crdkit.detector import Detector
 from crdkit.evaluation import Scorer, calibrate
 from crdkit.files import write_text
 from crdkit.model import CRD
-from crdkit.phases import HOST, SPLITS, Clock, feature_dtype, measure_run, place_splits
+from crdkit.phases import SPLITS, Clock, feature_dtype, list_splits, load_splits, measure_run, place_splits
 from crdkit.placement import Placement
 from crdkit.progress import say
 from crdkit.ranks import Ranks
-from crdkit.resident import ResidentSplit, TeacherFeatures, Views, build_dataset, build_views, list_records, load_split
+from crdkit.resident import ResidentSplit, TeacherFeatures, Views, build_dataset, build_views
 from crdkit.run_directory import finish, log_to, prepare_folder, write_results
 from crdkit.training import EpochLog, select_device, train
 
@@ -55,17 +55,14 @@ def fit(
     dataset, views = build_dataset(config), build_views(config)
     scorer = Scorer(config).to(device)
     incomplete = config.training.modality_dropout > 0
-    for split in SPLITS[:2] if out is None else SPLITS:  # what is missing shows before anything is written or decoded
-        list_records(dataset, split, views=views, incomplete=incomplete and split == "test")
+    list_splits(dataset, SPLITS[:2] if out is None else SPLITS, views=views, incomplete=incomplete)
     folder = Path(out) if out is not None and ranks.leader else None
     clock = Clock()
     with ranks.group(cuda=device.type == "cuda"):
         ranks.follow_leader(lambda: _begin(config, folder, resume=resume))
         with clock("load"):
-            splits: dict[str, ResidentSplit] = {
-                split: load_split(dataset, split, views=views, device=HOST, incomplete=incomplete and split == "test")
-                for split in (SPLITS[:2] if folder is None else SPLITS)
-            }
+            wanted = SPLITS[:2] if folder is None else SPLITS
+            splits = load_splits(dataset, wanted, views=views, incomplete=incomplete)
         with clock("teacher"):
             model = CRD.from_config(config).to(device)
         with clock("load"):

@@ -215,7 +215,7 @@ def test_weights_that_do_not_fit_are_named():
 
 
 def test_no_weights_are_refused_before_anything_is_decoded(tiny, monkeypatch):
-    monkeypatch.setattr("crdkit.run.load_split", None)
+    monkeypatch.setattr("crdkit.phases.load_split", None)
     with pytest.raises(ConfigError, match=r"weights is missing: give every modality one, e\.g\. \{rgb: 1, depth: 1\}"):
         fit(tiny.with_overrides("aggregation.name=weighted"))
 
