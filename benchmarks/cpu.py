@@ -153,7 +153,7 @@ def markdown(result: dict[str, Any]) -> str:
             "",
             f"{machine}.",
             "",
-            "Repeat: `python -m benchmarks.cpu data.root=ROOT --category NAME`; the full configuration is in cpu.json.",
+            "Repeat: `python -m benchmarks.cpu data.root=ROOT --category NAME`; all options are in the file beside this.",
             "",
         ]
     )
@@ -181,7 +181,7 @@ def _notes(result: dict[str, Any]) -> list[str]:
         ratio = f": {found['ratio']:.1f}x" if found["ratio"] else ""
         lines.append(f"- Loading all splits: {how}{ratio}.")
     if found := done(result, "prediction"):
-        lines.append(f"- Predictions: `Detector.compile` took {found['compile_seconds']:.1f} s, once.")
+        lines += _notes_on_predictions(found)
     if found := done(result, "job"):
         gib = {name: value / 2**30 for name, value in found["peak_bytes"].items()}
         within = "within" if found["peak_within_baseline_plus_resident"] else "above"
@@ -195,6 +195,19 @@ def _notes(result: dict[str, Any]) -> list[str]:
                 f"- **The baseline's job is extrapolated**: {found['extrapolated_from_epochs']} of {result['epochs']} "
                 "epochs were run."
             )
+    return lines
+
+
+def _notes_on_predictions(found: dict[str, Any]) -> list[str]:
+    compiling = found["compiling"]
+    lines = [f"- Predictions: `Detector.compile` took {compiling['seconds']:.1f} s, once"]
+    if compiling["before_bytes"] is not None:
+        before, after, peak = (compiling[name] / 2**30 for name in ("before_bytes", "after_bytes", "peak_bytes"))
+        lines[0] += f"; the process held {before:.2f} GiB before, {after:.2f} after and {peak:.2f} at most"
+    lines[0] += "."
+    for program, parts in found["parts"].items():
+        times = ", ".join(f"{part} {1e3 * seconds:.1f}" for part, seconds in parts.items())
+        lines.append(f"- Parts of a prediction of all sensors on one thread, {program}, ms: {times}.")
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 from datetime import UTC, datetime
@@ -14,6 +15,13 @@ import sklearn
 import torch
 
 import crdkit
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def environment() -> dict[str, Any]:
@@ -34,5 +42,6 @@ def environment() -> dict[str, Any]:
         "scipy": scipy.__version__,
         "scikit-learn": sklearn.__version__,
         "torch": torch.__version__,
+        "onnxruntime": _version("onnxruntime"),
         "date": datetime.now(UTC).date().isoformat(),
     }

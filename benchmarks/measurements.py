@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
 import numpy as np
+import torch
 
 from benchmarks.baseline.data import training_loader, workers
 from benchmarks.baseline.predict import Predictor
 from benchmarks.baseline.train import Baseline
+from benchmarks.memory import held_bytes, peak_bytes
 from benchmarks.parts import alternate, clock
 from crdkit import training
 from crdkit.config import RunConfig
@@ -117,16 +119,20 @@ def raw_samples(config: RunConfig, count: int) -> list[Mapping[str, np.ndarray]]
 def single_predictions(config: RunConfig, *, samples: int, rounds: int) -> dict[str, Any]:
     """Time one sample at a time, raw sensors in memory to map and score in memory, in turns.
 
-    On a CPU ``compiled`` is the detector after `Detector.compile`.
+    On a CPU ``compiled`` is the detector after `Detector.compile`, and the parts of both are timed as well.
     """
     detector, predictor = untrained(config), Predictor(Baseline(config))
-    programs: dict[str, Callable[[Any], Any]] = {"baseline": predictor.predict, "ours": detector.predict}
-    compile_seconds = None
-    if detector.device.type == "cpu":
-        compiled = untrained(config)
-        compile_seconds = clock(compiled.compile)
-        programs["compiled"] = compiled.predict
+    detectors = {"ours": detector}
     sensors = raw_samples(config, samples)
+    compiling = None
+    if detector.device.type == "cpu":
+        detectors["compiled"] = untrained(config)
+        detectors["compiled"].predict(sensors[0])  # folds BatchNorm, which does not belong to compiling
+        before = held_bytes()
+        compiling = {"seconds": clock(detectors["compiled"].compile), "before_bytes": before}
+        compiling |= {"after_bytes": held_bytes(), "peak_bytes": peak_bytes()}
+    programs: dict[str, Callable[[Any], Any]] = {"baseline": predictor.predict}
+    programs |= {name: other.predict for name, other in detectors.items()}
     first = {name: predict(sensors[0]) for name, predict in programs.items()}  # also the warm-up
     seconds: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(rounds):
@@ -137,9 +143,44 @@ def single_predictions(config: RunConfig, *, samples: int, rounds: int) -> dict[
     return {
         "predictions": rounds * len(sensors),
         "input": list(next(iter(sensors[0].values())).shape[:2]),
-        "compile_seconds": compile_seconds,
+        "compiling": compiling,
         "p50_seconds": p50,
         "p95_seconds": {name: float(np.quantile(values, 0.95)) for name, values in seconds.items()},
         "ratio": {name: p50["baseline"] / value for name, value in p50.items() if name != "baseline"},
         "score_of_first": {name: found[1] if name == "baseline" else found.score for name, found in first.items()},
+        "parts": {name: prediction_parts(other, sensors) for name, other in detectors.items()} if compiling else None,
     }
+
+
+def prediction_parts(detector: Detector, sensors: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """Return the median seconds of each part of a prediction on one thread, where nothing runs side by side."""
+    inference = detector._ready()
+    spent: dict[str, float] = {}
+
+    def timing(part: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return call(*arguments)
+            finally:
+                spent[part] = spent.get(part, 0.0) + time.perf_counter() - start
+
+        return run
+
+    networks = {"teachers": inference._run_teacher, "branches": inference._run_branch}
+    rows = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ExitStack() as patches:
+            for part, calls in networks.items():
+                patches.enter_context(mock.patch.dict(calls, {name: timing(part, c) for name, c in calls.items()}))
+            for sample in sensors:
+                spent.clear()
+                viewing = clock(lambda sample=sample: detector.prepare(sample))
+                prepared = detector.prepare(sample)
+                rest = clock(lambda prepared=prepared: detector.predict_prepared([prepared]))
+                rows.append({"views": viewing, **spent, "maps": rest - sum(spent.values())})
+    finally:
+        torch.set_num_threads(threads)
+    return {part: float(np.median([row[part] for row in rows])) for part in rows[0]}

@@ -10,17 +10,27 @@ from pathlib import Path
 import torch
 
 from crdkit.detector import Detector
-from crdkit.resident import build_dataset, view_sample
+from crdkit.phases import feature_dtype
+from crdkit.resident import build_dataset, bytes_per_sample, view_sample
 
 
 def peak_bytes() -> int:
     """Return the most memory that this process has held."""
+    # ru_maxrss of a new process starts at its parent's peak
+    return _status("VmHWM") or _maximum(resource.RUSAGE_SELF)
+
+
+def held_bytes() -> int | None:
+    """Return the memory that this process holds now; None where the system does not say."""
+    return _status("VmRSS")
+
+
+def _status(field: str) -> int | None:
     status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss of a new process starts at its parent's peak
-        found = [line.split() for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")]
-        if found:
-            return int(found[0][1]) * 1024
-    return _maximum(resource.RUSAGE_SELF)
+    if not status.exists():
+        return None
+    found = [line.split() for line in status.read_text(encoding="utf-8").splitlines() if line.startswith(field)]
+    return int(found[0][1]) * 1024 if found else None
 
 
 def largest_child_bytes() -> int:
@@ -40,11 +50,7 @@ def resident_bytes(detector: Detector, counts: Mapping[str, int]) -> dict[str, i
         detector.views, dataset.read(dataset.records("train")[0]).sensors, image_size=config.data.image_size
     )
     inputs = sum(view.numel() * view.element_size() for view in views.values())
-    features = sum(
-        4 * channels * size * size
-        for spec in detector.model.specs.values()
-        for channels, size in zip(spec.channels, spec.sizes, strict=True)
-    )
+    features = bytes_per_sample(detector.model, feature_dtype(config, detector.device))
     all_inputs = inputs * sum(counts[split] for split in ("train", "validation", "test"))
     kept = features * counts["train"] + all_inputs <= config.training.resident_gib * 2**30
     return {

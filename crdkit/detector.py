@@ -84,14 +84,15 @@ class Detector:
     def compile(self) -> Detector:
         """Make later predictions on a CPU quicker, for some seconds now, and return self.
 
-        Teachers and branches are exported, tried on random images and run by ONNX Runtime from then on, with as many
-        threads as PyTorch has now; they take the memory of their weights once more. Values change by rounding only.
-        Samples that lack a modality keep the branches they had, and on a GPU everything stays as it is: predictions
-        are replayed CUDA graphs there. `to` undoes it.
+        Teachers and branches are exported, tried on random images, and run by ONNX Runtime from then on, with the
+        threads that PyTorch has now. Values change by rounding only. Samples that lack a modality keep the branches
+        they had, and on a GPU everything stays as it is: predictions are replayed CUDA graphs there. `to` undoes it.
+        Warnings and what other threads print to standard error meanwhile are lost.
 
         Raises:
-            ConfigError: a package of the extra ``onnx`` is missing, or a network of your own cannot be exported;
-                predictions stay as they were.
+            ConfigError: PyTorch is too old, a package of the extra ``onnx`` is missing, or a network of your own cannot
+                be exported; predictions stay as they were.
+            CrdkitError: the temporary folder cannot be written.
         """
         if self.device.type == "cpu":
             self._ready().compile()

@@ -63,8 +63,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     target = path.expanduser().resolve()
     partial = _partial(target)
     try:
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise CrdkitError(f"{path} exists and is not an empty folder; choose another one or delete it first")
+        require_new_folder(path)
         partial.mkdir(parents=True)
         yield partial
         if target.exists():
@@ -74,6 +73,17 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise _cannot_write(path, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def require_new_folder(path: Path) -> None:
+    """Refuse what `new_folder` could not become, before any work is done.
+
+    Raises:
+        CrdkitError: ``path`` exists and is not an empty folder.
+    """
+    target = path.expanduser().resolve()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise CrdkitError(f"{path} exists and is not an empty folder; choose another one or delete it first")
 
 
 def _partial(path: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from crdkit.evaluation import Maps, Scorer
 from crdkit.folding import fold_teachers, fold_where_equal, random_images
 from crdkit.layers import Levels
 from crdkit.model import CRD, Branch, CRDOutput
-from crdkit.onnx_runtime import CompiledBranch, CompiledTeacher
+from crdkit.onnx_runtime import CompiledBranch, CompiledTeacher, require_packages
 from crdkit.presence import Presence
 from crdkit.progress import track
 from crdkit.threads import by_branch, share_of_threads, side_by_side
@@ -79,8 +80,11 @@ class Inference:
         self.branches: dict[str, Branch] = {name: model.branch(name) for name in model.modalities}
         if self.device.type == "cpu":
             self._fold()
-        self._see: dict[str, Teacher] = dict(self.teachers)
-        self._imitate: dict[str, Imitation] = {name: _output_of(branch) for name, branch in self.branches.items()}
+        self._run_teacher: dict[str, Teacher] = dict(self.teachers)
+        self._run_branch: dict[str, Imitation] = {
+            name: partial(_output, branch) for name, branch in self.branches.items()
+        }
+        self._teacher_of = model.teacher_of
 
     @torch.no_grad()
     def _fold(self) -> None:
@@ -96,23 +100,26 @@ class Inference:
         """Let ONNX Runtime run teachers and branches on a CPU from now on, each on its share of the threads.
 
         Raises:
-            ConfigError: a package is missing, or a network cannot be exported; nothing is changed then.
+            ConfigError: PyTorch is too old, a package is missing, or a network cannot be exported; nothing is changed.
+            CrdkitError: the temporary folder cannot be written.
         """
-        threads = share_of_threads(len(self.branches), self.device)
+        require_packages()
+        share = share_of_threads(len(self.branches), self.device)
+        users = Counter(self._teacher_of.values())  # of each distinct teacher, by the first of them
         images = random_images(self.scorer.size, count=2)
         features = {name: teacher(images) for name, teacher in self.teachers.items()}
-        first = {id(teacher): name for name, teacher in reversed(self.teachers.items())}  # that uses this teacher
-        work = [("teacher", name) for name in first.values()] + [("branch", name) for name in self.branches]
+        work = [("teacher", name) for name in users] + [("branch", name) for name in self.branches]
         teachers: dict[str, Teacher] = {}
         branches: dict[str, Imitation] = {}
-        for kind, name in track(work, description="compiling", total=len(work)):
-            what = f"the {kind} of {name!r}"
-            if kind == "teacher":
+        for part, name in track(work, description="compiling", total=len(work)):
+            what = f"the {part} of {name!r}"
+            if part == "teacher":
+                threads = users[name] * (share - 1) + 1  # those who call it at the same time bring one each
                 teachers[name] = CompiledTeacher(self.teachers[name], images, threads=threads, name=what)
             else:
-                branches[name] = CompiledBranch(self.branches[name], features, threads=threads, name=what)
-        self._see = {name: teachers[first[id(teacher)]] for name, teacher in self.teachers.items()}
-        self._imitate = branches
+                branches[name] = CompiledBranch(self.branches[name], features, threads=share, name=what)
+        self._run_teacher = {name: teachers[first] for name, first in self._teacher_of.items()}
+        self._run_branch = branches
 
     def __call__(self, inputs: Callable[[str], torch.Tensor], present: Presence | None = None) -> Maps:
         """Return maps and scores of the views that ``inputs`` gives; the next call may overwrite them.
@@ -149,10 +156,10 @@ class Inference:
     @torch.inference_mode()
     def _run(self, inputs: Callable[[str], torch.Tensor], present: Presence | None) -> Maps:
         def see(name: str) -> Levels:
-            return self._see[name](inputs(name).to(self.device))
+            return self._run_teacher[name](inputs(name).to(self.device))
 
         def imitate(name: str) -> Levels:
-            return self._imitate[name](features, present)
+            return self._run_branch[name](features, present)
 
         with side_by_side(len(self.branches), self.device) as each:
             features = by_branch(each, see, self.branches)
@@ -164,9 +171,6 @@ class Inference:
         return maps
 
 
-def _output_of(branch: Branch) -> Imitation:
-    def imitate(features: Mapping[str, Sequence[torch.Tensor]], present: Presence | None) -> Levels:
-        output: Levels = branch(features, present).output
-        return output
-
-    return imitate
+def _output(branch: Branch, features: Mapping[str, Sequence[torch.Tensor]], present: Presence | None) -> Levels:
+    output: Levels = branch(features, present).output
+    return output

@@ -64,7 +64,7 @@ class Branch(nn.Module):
         initialise(self)
 
     @property
-    def sources(self) -> tuple[str, ...]:
+    def reads(self) -> tuple[str, ...]:
         """The modalities whose features the branch reads, its target first."""
         return tuple(dict.fromkeys([self.target, *self.filters, *self.amplifiers]))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,7 +21,8 @@ from crdkit.layers import Levels
 from crdkit.model import Branch
 from crdkit.presence import Presence
 
-_LARGEST_BATCH = 2**16
+_OLDEST_TORCH = "2.7"
+_TRIED = ([0], [0, 1], [0, 1, 0])  # one sample is what exporters take for a constant
 
 
 class CompiledTeacher:
@@ -59,24 +63,31 @@ class CompiledBranch:
         self, branch: Branch, features: Mapping[str, Sequence[torch.Tensor]], *, threads: int, name: str
     ) -> None:
         self._branch = branch
-        network = _OfFeatures(branch, {source: len(features[source]) for source in branch.sources})
-        self._network = _Compiled(network, _flat(features, branch.sources), threads=threads, name=name)
+        network = _OfFeatures(branch, {source: len(features[source]) for source in branch.reads})
+        self._network = _Compiled(network, _flat(features, branch.reads), threads=threads, name=name)
 
     def __call__(self, features: Mapping[str, Sequence[torch.Tensor]], present: Presence | None = None) -> Levels:
         """Return the branch's output levels."""
         if present is not None:
             output: Levels = self._branch(features, present).output
             return output
-        return self._network(_flat(features, self._branch.sources))
+        return self._network(_flat(features, self._branch.reads))
 
 
 class _Compiled:
     """A network from a list of tensors to a list of tensors, any number of samples in each, as a session."""
 
     def __init__(self, network: nn.Module, example: Sequence[torch.Tensor], *, threads: int, name: str) -> None:
-        self._session = _session(network.eval(), example, threads=threads, name=name)
-        self._inputs = [value.name for value in self._session.get_inputs()]
-        if not nearly_equal(self(example), network(list(example))):
+        network.eval()
+        try:
+            self._session = _session(network, example, threads=threads)
+            self._inputs = [value.name for value in self._session.get_inputs()]
+            same = all(self._equals(network, [tensor[rows] for tensor in example]) for rows in _TRIED)
+        except CrdkitError:
+            raise
+        except Exception as error:  # whatever the exporter makes of a network of the user's own
+            raise ConfigError(f"{name} cannot be compiled: {_reason(error)}; predict without compiling") from error
+        if not same:
             raise ConfigError(
                 f"{name} cannot be compiled: ONNX Runtime computes other values than PyTorch; predict without compiling"
             )
@@ -86,6 +97,9 @@ class _Compiled:
         return [
             torch.from_numpy(values) for values in self._session.run(None, dict(zip(self._inputs, given, strict=True)))
         ]
+
+    def _equals(self, network: nn.Module, inputs: list[torch.Tensor]) -> bool:
+        return nearly_equal(self(inputs), network(inputs))
 
 
 class _OfImages(nn.Module):
@@ -115,28 +129,46 @@ def _flat(features: Mapping[str, Sequence[torch.Tensor]], sources: Sequence[str]
     return list(chain.from_iterable(features[source] for source in sources))
 
 
-def _session(network: nn.Module, example: Sequence[torch.Tensor], *, threads: int, name: str) -> Any:
-    """Export ``network`` and open it, through files: those of one network may exceed a protobuf's two gibibytes."""
-    try:
-        import onnx  # noqa: F401 - the exporter needs it
-        import onnxruntime
-        import onnxscript  # noqa: F401 - the exporter needs it
-    except ImportError as error:
+def require_packages() -> None:
+    """Refuse to compile where that cannot work.
+
+    Raises:
+        ConfigError: PyTorch is too old, or a package of the extra ``onnx`` is missing or broken.
+    """
+    if torch.__version__ < _OLDEST_TORCH:  # compared as a version, not as text
         raise ConfigError(
-            f"compiling needs the package {error.name!r}, which is not installed; pip install 'crdkit[onnx]'"
-        ) from error
+            f"compiling needs torch >= {_OLDEST_TORCH}, found {torch.__version__}; upgrade it or do not compile"
+        )
+    for package in ("onnxruntime", "onnx", "onnxscript"):  # the exporter needs the latter two
+        try:
+            importlib.import_module(package)
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"compiling needs the package {error.name!r}, which is not installed; pip install 'crdkit[onnx]'"
+            ) from error
+        except ImportError as error:
+            raise ConfigError(f"compiling needs the package {package!r}, which cannot be imported: {error}") from error
+
+
+def _session(network: nn.Module, example: Sequence[torch.Tensor], *, threads: int) -> Any:
+    """Export ``network`` and open it, through files: those of one network may exceed a protobuf's two gibibytes."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors
-    try:
-        with tempfile.TemporaryDirectory(prefix="crdkit-", ignore_cleanup_errors=True) as folder:
-            file = Path(folder) / "network.onnx"
+    # what runs beside this session needs the cores that its idle threads would spin on
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4  # fatal: errors are raised as well
+    with tempfile.TemporaryDirectory(prefix="crdkit-", ignore_cleanup_errors=True) as folder:
+        file = Path(folder) / "network.onnx"
+        try:
             _export(network, example, file)
-            return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except OSError as error:
-        raise CrdkitError(f"{error.filename or tempfile.gettempdir()}: cannot be written: {error.strerror}") from error
-    except Exception as error:  # whatever the exporter makes of a network of the user's own
-        raise ConfigError(f"{name} cannot be compiled: {_reason(error)}; predict without compiling") from error
+        except OSError as error:
+            raise CrdkitError(
+                f"{folder}: cannot be written: {error.strerror or error}; free space there, or set TMPDIR to another "
+                "folder"
+            ) from error
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
 def _reason(error: BaseException) -> str:
@@ -148,9 +180,10 @@ def _reason(error: BaseException) -> str:
 
 
 def _export(network: nn.Module, example: Sequence[torch.Tensor], file: Path) -> None:
-    batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, about itself
+    batch = torch.export.Dim("batch")
+    # the exporter warns about itself, and prints pages about what it cannot export: the error says it in a line
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network,
             (list(example),),

@@ -138,7 +138,8 @@ def _new_bars() -> Progress:
         TextColumn("ETA"),
         Left(),
     )
-    return Progress(*columns, console=Console(stderr=True))
+    # the stream of now: what redirects it later must not take the bars along
+    return Progress(*columns, console=Console(file=sys.stderr))
 
 
 def _lines(items: Iterable[T], *, description: str, total: int, every_s: float) -> Iterator[T]:

@@ -25,9 +25,12 @@ def predict(
     ] = False,
 ) -> None:
     """Score new samples: print a table, or write scores, raw maps and overlays (--out)."""
+    from crdkit.files import require_new_folder
     from crdkit.predict import open_detector, predict_inputs, write_predictions
 
     detector, samples = open_detector(folder, inputs)
+    if out is not None:
+        require_new_folder(out)
     if compile_first:
         detector.compile()
     if out is not None:
