@@ -153,7 +153,7 @@ def markdown(result: dict[str, Any]) -> str:
             "",
             f"{machine}.",
             "",
-            "Repeat: `python -m benchmarks.cpu data.root=ROOT --category NAME`; all options are in the file beside this.",
+            "Repeat: `python -m benchmarks.cpu data.root=ROOT --category NAME`; all options: the JSON file beside it.",
             "",
         ]
     )
