@@ -126,7 +126,7 @@ def test_levels_and_sources_reach_the_right_inputs():
             branch = model.branch(name)
             found = CompiledBranch(branch, example, threads=1, name=name)(others)
             for level, expected in zip(found, branch(others).output, strict=True):
-                torch.testing.assert_close(level, expected, rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(level, expected, rtol=1e-3, atol=1e-4)
 
 
 class Reads(nn.Module):
@@ -210,7 +210,7 @@ def test_every_registered_part_of_an_edge_can_be_compiled(kind, name):
         for count in (1, 3):
             features = features_of(branch_specs, count)
             for level, expected in zip(compiled(features), branch(features).output, strict=True):
-                torch.testing.assert_close(level, expected, rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(level, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_the_teacher_without_a_network_can_be_compiled():
