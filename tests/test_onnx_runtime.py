@@ -25,6 +25,8 @@ from crdkit.layers import FeatureSpec
 from crdkit.model import CRD
 from crdkit.onnx_runtime import CompiledBranch, CompiledTeacher
 
+pytestmark = pytest.mark.skipif(torch.__version__ < "2.7", reason="compile asks for torch 2.7")
+
 THREE = FeatureSpec(channels=(4, 8, 12), sizes=(16, 8, 4), signed=True)
 TWO = FeatureSpec(channels=(6, 10), sizes=(8, 4), signed=False)
 
