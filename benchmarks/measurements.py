@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -74,20 +74,17 @@ def epochs(config: RunConfig, *, rounds: int) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def timed(owner: Any, name: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Add up what calls of ``owner.name`` take, under that name."""
-    original = getattr(owner, name)
+def adding(call: Callable[..., Any], name: str, seconds: dict[str, float]) -> Callable[..., Any]:
+    """Return ``call`` as it is, but for adding up what it takes, under that name."""
 
-    def call(*arguments: Any, **options: Any) -> Any:
+    def run(*arguments: Any, **options: Any) -> Any:
         start = time.perf_counter()
         try:
-            return original(*arguments, **options)
+            return call(*arguments, **options)
         finally:
             seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
 
-    with mock.patch.object(owner, name, call):
-        yield
+    return run
 
 
 def step_share(config: RunConfig, *, epochs: int) -> dict[str, Any]:
@@ -98,9 +95,9 @@ def step_share(config: RunConfig, *, epochs: int) -> dict[str, Any]:
     """
     loaded = load(config)
     seconds: dict[str, float] = {}
-    with timed(training, "train_step", seconds):
+    with mock.patch.object(training, "train_step", adding(training.train_step, "step", seconds)):
         total = clock(lambda: loaded.train(epochs=epochs))
-    step = seconds["train_step"]
+    step = seconds["step"]
     return {"epochs": epochs, "seconds": {"train": total, "step": step, "other": total - step}, "share": step / total}
 
 
@@ -156,17 +153,7 @@ def prediction_parts(detector: Detector, sensors: Sequence[Mapping[str, np.ndarr
     """Return the median seconds of each part of a prediction on one thread, where nothing runs side by side."""
     inference = detector._ready()
     spent: dict[str, float] = {}
-
-    def timing(part: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*arguments: Any) -> Any:
-            start = time.perf_counter()
-            try:
-                return call(*arguments)
-            finally:
-                spent[part] = spent.get(part, 0.0) + time.perf_counter() - start
-
-        return run
-
+    prepare, predict = adding(detector.prepare, "views", spent), adding(detector.predict_prepared, "whole", spent)
     networks = {"teachers": inference._run_teacher, "branches": inference._run_branch}
     rows = []
     threads = torch.get_num_threads()
@@ -174,13 +161,12 @@ def prediction_parts(detector: Detector, sensors: Sequence[Mapping[str, np.ndarr
     try:
         with ExitStack() as patches:
             for part, calls in networks.items():
-                patches.enter_context(mock.patch.dict(calls, {name: timing(part, c) for name, c in calls.items()}))
+                timed = {name: adding(call, part, spent) for name, call in calls.items()}
+                patches.enter_context(mock.patch.dict(calls, timed))
             for sample in sensors:
                 spent.clear()
-                viewing = clock(lambda sample=sample: detector.prepare(sample))
-                prepared = detector.prepare(sample)
-                rest = clock(lambda prepared=prepared: detector.predict_prepared([prepared]))
-                rows.append({"views": viewing, **spent, "maps": rest - sum(spent.values())})
+                predict([prepare(sample)])
+                rows.append({**spent, "maps": spent["whole"] - spent["teachers"] - spent["branches"]})
     finally:
         torch.set_num_threads(threads)
-    return {part: float(np.median([row[part] for row in rows])) for part in rows[0]}
+    return {part: float(np.median([row[part] for row in rows])) for part in ("views", *networks, "maps")}

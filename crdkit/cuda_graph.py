@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from crdkit.config import TrainingConfig
-from crdkit.errors import ConfigError
+from crdkit.errors import ConfigError, first_line
 from crdkit.layers import Levels
 from crdkit.losses import TermWeights
 from crdkit.presence import Presence
@@ -148,7 +148,7 @@ class CudaCapture:
                 result = run()
         except RuntimeError as error:
             first = error.__context__ or error  # ending a broken capture fails too, and says less
-            reason = (str(first).splitlines() or [type(first).__name__])[0]
+            reason = first_line(first)
             raise ConfigError(
                 f"a step of this model cannot be captured as a CUDA graph: {reason}; use training.graph=off"
             ) from error

@@ -51,6 +51,17 @@ def unknown_name(what: str, name: str, known: Iterable[str], *, hint: str = "") 
     return UnknownNameError(f"unknown {what} {name!r}{guess} known: {', '.join(names) or 'none'}{hint}")
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message that says something, or its type where none does.
+
+    Examples:
+        >>> first_line(RuntimeError("  no such layer ")), first_line(KeyboardInterrupt())
+        ('no such layer', 'KeyboardInterrupt')
+    """
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)
+
+
 def explain(error: ValidationError) -> str:
     """Return every problem of a validation error in one line: key, what was wrong, what is allowed."""
     return "; ".join(_explain_one(problem) for problem in error.errors())

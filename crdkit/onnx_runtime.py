@@ -15,13 +15,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from crdkit.errors import ConfigError, CrdkitError
+from crdkit.errors import ConfigError, CrdkitError, first_line
 from crdkit.folding import nearly_equal
 from crdkit.layers import Levels
 from crdkit.model import Branch
 from crdkit.presence import Presence
 
-_OLDEST_TORCH = "2.7"
+OLDEST_TORCH = "2.7"
 _TRIED = ([0], [0, 1], [0, 1, 0])  # one sample is what exporters take for a constant
 
 
@@ -35,7 +35,7 @@ class CompiledTeacher:
         name: what errors call it.
 
     Raises:
-        ConfigError: a package is missing, or the teacher cannot be exported.
+        ConfigError: the teacher cannot be exported.
     """
 
     def __init__(self, teacher: nn.Module, images: torch.Tensor, *, threads: int, name: str) -> None:
@@ -56,7 +56,7 @@ class CompiledBranch:
         name: what errors call it.
 
     Raises:
-        ConfigError: a package is missing, or the branch cannot be exported.
+        ConfigError: the branch cannot be exported.
     """
 
     def __init__(
@@ -135,9 +135,9 @@ def require_packages() -> None:
     Raises:
         ConfigError: PyTorch is too old, or a package of the extra ``onnx`` is missing or broken.
     """
-    if torch.__version__ < _OLDEST_TORCH:  # compared as a version, not as text
+    if torch.__version__ < OLDEST_TORCH:  # compared as a version, not as text
         raise ConfigError(
-            f"compiling needs torch >= {_OLDEST_TORCH}, found {torch.__version__}; upgrade it or do not compile"
+            f"compiling needs torch >= {OLDEST_TORCH}, found {torch.__version__}; upgrade it or do not compile"
         )
     for package in ("onnxruntime", "onnx", "onnxscript"):  # the exporter needs the latter two
         try:
@@ -175,8 +175,7 @@ def _reason(error: BaseException) -> str:
     """Return the first line of what started a chain of errors: the exporter's own are pages about its steps."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = (line.strip() for line in str(error).splitlines())
-    return next((line for line in lines if line), type(error).__name__)[:300]
+    return first_line(error)[:300]
 
 
 def _export(network: nn.Module, example: Sequence[torch.Tensor], file: Path) -> None:

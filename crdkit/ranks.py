@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from crdkit.errors import CrdkitError
+from crdkit.errors import CrdkitError, first_line
 
 MEETING_S = 300.0
 """How long the ranks of a sweep wait for each other at the start, and only there."""
@@ -103,12 +103,12 @@ class Ranks:
         try:
             dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout_s))
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise CrdkitError(f"rank {self.rank} of {self.count} did not meet the others: {reason}") from error
         try:
             yield
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             if not any(words in reason for words in LOST):
                 raise
             raise CrdkitError(

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from crdkit.config import TrainingConfig
-from crdkit.errors import ConfigError
+from crdkit.errors import ConfigError, first_line
 from crdkit.losses import TERMS, LossKind, TermWeights, branch_losses, counted_samples
 from crdkit.model import CRD, Branch
 from crdkit.presence import Presence
@@ -93,10 +93,9 @@ def compile_errors(config: TrainingConfig) -> Iterator[None]:
     try:
         yield
     except TorchDynamoException as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ConfigError(
-            f"training.compile=true: torch.compile failed: {reason[:300]}; it needs a C++ compiler on a CPU and Triton "
-            "on a GPU; without them use training.compile=false"
+            f"training.compile=true: torch.compile failed: {first_line(error)[:300]}; it needs a C++ compiler on a CPU "
+            "and Triton on a GPU; without them use training.compile=false"
         ) from error
 
 

@@ -15,7 +15,7 @@ from crdkit.checkpoint import Checkpoints
 from crdkit.config import TrainingConfig
 from crdkit.cuda_graph import BranchStreams, CudaCapture, StaticStep, Step, fastest_convolutions, uses_graph
 from crdkit.data_parallel import average, average_statistics, own_order, own_rows, replicate, term_weights
-from crdkit.errors import ConfigError, CrdkitError
+from crdkit.errors import ConfigError, CrdkitError, first_line
 from crdkit.losses import TERMS
 from crdkit.model import CRD
 from crdkit.presence import Presence, draw_presence
@@ -47,7 +47,7 @@ def select_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ConfigError(f"training.device (={name!r}) is not available here: {reason}; use auto or cpu") from error
     return device
 

@@ -7,21 +7,13 @@ import threading
 import numpy as np
 import pytest
 import torch
+from predictions import same
 from torch import nn
 
 from crdkit.detector import Detector
 from crdkit.errors import ConfigError, DataError
 from crdkit.folding import fold_batch_norms, fold_where_equal
 from crdkit.inference import Inference
-
-
-def same(one, other):
-    assert one.score == pytest.approx(other.score, rel=1e-5)
-    assert one.scores == pytest.approx(other.scores, rel=1e-5)
-    np.testing.assert_allclose(one.anomaly_map, other.anomaly_map, atol=1e-5 * np.abs(other.anomaly_map).max())
-    assert one.maps.keys() == other.maps.keys()
-    for name, values in one.maps.items():
-        np.testing.assert_allclose(values, other.maps[name], atol=1e-6)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -6,8 +6,9 @@ import copy
 import pickle
 import re
 import sys
+from functools import partial
 
-import numpy as np
+import predictions
 import pytest
 import torch
 from torch import nn
@@ -23,9 +24,9 @@ from crdkit.filters.bottleneck import BottleneckConfig
 from crdkit.graph import CrossmodalGraph, Edge
 from crdkit.layers import FeatureSpec
 from crdkit.model import CRD
-from crdkit.onnx_runtime import CompiledBranch, CompiledTeacher
+from crdkit.onnx_runtime import OLDEST_TORCH, CompiledBranch, CompiledTeacher
 
-pytestmark = pytest.mark.skipif(torch.__version__ < "2.7", reason="compile asks for torch 2.7")
+pytestmark = pytest.mark.skipif(torch.__version__ < OLDEST_TORCH, reason=f"compile asks for torch {OLDEST_TORCH}")
 
 THREE = FeatureSpec(channels=(4, 8, 12), sizes=(16, 8, 4), signed=True)
 TWO = FeatureSpec(channels=(6, 10), sizes=(8, 4), signed=False)
@@ -36,14 +37,7 @@ def compiled(finished):
     return Detector.load(finished / "detector", device="cpu").compile()
 
 
-def same(one, other):
-    assert one.score == pytest.approx(other.score, rel=1e-5)
-    assert one.scores == pytest.approx(other.scores, rel=1e-5)
-    assert one.missing == other.missing
-    np.testing.assert_allclose(one.anomaly_map, other.anomaly_map, atol=1e-5 * np.abs(other.anomaly_map).max())
-    assert one.maps.keys() == other.maps.keys()
-    for name, values in one.maps.items():
-        np.testing.assert_allclose(values, other.maps[name], atol=1e-5)
+same = partial(predictions.same, atol=1e-5)
 
 
 def without_pytorch(detector, monkeypatch):
@@ -169,7 +163,7 @@ def test_a_missing_package_is_named(detector, samples, monkeypatch, package):
 
 
 def test_an_older_pytorch_is_named(detector, monkeypatch):
-    monkeypatch.setattr("crdkit.onnx_runtime._OLDEST_TORCH", "999.1")
+    monkeypatch.setattr("crdkit.onnx_runtime.OLDEST_TORCH", "999.1")
     with pytest.raises(ConfigError, match=r"compiling needs torch >= 999.1, found 2\..*; upgrade it"):
         detector.compile()
 

@@ -20,6 +20,7 @@ from test_cli import fails, run
 
 from crdkit.cli import main
 from crdkit.detector import Detector
+from crdkit.onnx_runtime import OLDEST_TORCH
 from crdkit.predict import open_folder, predict_inputs
 from crdkit.progress import set_quiet
 from crdkit.resident import build_dataset
@@ -194,7 +195,7 @@ def test_ctrl_c_leaves_nothing(finished, scans, tmp_path):
     assert list(out.parent.iterdir()) == []
 
 
-CAN_COMPILE = torch.__version__ >= "2.7"  # what `compile` asks for
+CAN_COMPILE = torch.__version__ >= OLDEST_TORCH
 PAGE = Path(__file__).parents[1] / "docs/predict.md"
 
 

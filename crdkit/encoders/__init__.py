@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from crdkit.errors import ConfigError
+from crdkit.errors import ConfigError, first_line
 from crdkit.layers import FeatureSpec, Levels
 from crdkit.registry import Component, ComponentConfig, Registry
 
@@ -125,7 +125,7 @@ class Encoder(Component, nn.Module, ABC):
         try:
             levels: Levels = self(image)
         except (AssertionError, RuntimeError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise ConfigError(
                 f"encoder {name!r} cannot see images of {size} x {size}: {reason}; "
                 "set encoder.image_size to a size that it takes (null means data.image_size)"

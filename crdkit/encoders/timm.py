@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 
 from crdkit.encoders import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderConfig, Normalisation, encoders
-from crdkit.errors import ConfigError, DataError, unknown_name
+from crdkit.errors import ConfigError, DataError, first_line, unknown_name
 from crdkit.layers import Levels
 from crdkit.registry import AbsolutePath
 
@@ -137,7 +137,7 @@ def _patch_size(transformer: Any) -> int:
 
 
 def _no_download(model: str, error: Exception) -> ConfigError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     return ConfigError(f"the weights of {model!r} could not be downloaded ({reason}); {OFFLINE_CHOICES}")
 
 
@@ -154,7 +154,7 @@ def load_weight_file(network: torch.nn.Module, path: Path) -> None:
     try:
         state = load_state_dict(str(path), use_ema=False, weights_only=True)  # timm 1.0.9 would run a pickle
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise DataError(f"{path}: not a readable weight file (.safetensors or .pth): {reason}") from error
     for name, tensor in network.state_dict().items():
         stored = state.get(name, state.get(name.removeprefix("model.")))
