@@ -20,11 +20,11 @@ import yaml
 
 from benchmarks.runs import row
 from benchmarks.selection import pasted
-from crdkit.aggregations import aggregations
+from crdkit.config.build import build_dataset, build_scorer
 from crdkit.detector import Detector
-from crdkit.evaluation import Scorer
-from crdkit.metrics import evaluate
-from crdkit.resident import ResidentSplit, batches, build_dataset, load_split
+from crdkit.scoring.aggregations import aggregations
+from crdkit.scoring.metrics import evaluate
+from crdkit.views.split import LoadedSplit, batches, load_split
 
 SHOWN = {"I-AUROC": "image_auroc", "P-AUROC": "pixel_auroc", "AU-PRO@30%": "aupro_0.30", "AU-PRO@1%": "aupro_0.01"}
 DEFAULT = ("normalised_sum", "sum", "max", "product", *(f"{{name: tail_norm, power: {power}}}" for power in (1, 2, 4)))
@@ -34,11 +34,10 @@ Maps = dict[str, torch.Tensor]
 @torch.no_grad()
 def raw_maps(detector: Detector, inputs: Mapping[str, torch.Tensor]) -> Maps:
     """Return every branch's unsmoothed maps of inputs (N, C, S, S)."""
-    count = len(next(iter(inputs.values())))
-    parts = [
-        detector.scorer.raw_maps(detector.model({name: views[rows] for name, views in inputs.items()}))
-        for rows in batches(count, 8)
-    ]
+    parts = []
+    for rows in batches(len(next(iter(inputs.values()))), 8):
+        out = detector.model({name: views[rows] for name, views in inputs.items()})
+        parts.append(detector.scorer.raw_maps(out.teacher, out.output))
     return {name: torch.cat([part[name] for part in parts]) for name in inputs}
 
 
@@ -53,9 +52,9 @@ def scored_samples(detector: Detector, where: str) -> tuple[Maps, np.ndarray]:
     return raw_maps(detector, split.inputs), split.masks.numpy()
 
 
-def load(detector: Detector, name: Any) -> ResidentSplit:
+def load(detector: Detector, name: Any) -> LoadedSplit:
     """Decode one split of a run's data."""
-    return load_split(build_dataset(detector.config), name, views=detector.views, device=torch.device("cpu"))
+    return load_split(build_dataset(detector.config), name, views=detector.views)
 
 
 def measure(folder: Path, where: str, variants: list[str]) -> Iterator[tuple[str, dict[str, float | None]]]:
@@ -66,7 +65,7 @@ def measure(folder: Path, where: str, variants: list[str]) -> Iterator[tuple[str
     for variant in variants:
         part = build(variant, tuple(detector.views))
         part.calibrate(normals)
-        scorer = Scorer(detector.config)
+        scorer = build_scorer(detector.config)
         fused = [part({name: values[rows] for name, values in maps.items()}) for rows in batches(len(masks), 16)]
         yield variant, evaluate(torch.cat([scorer.smoothing(values) for values in fused]), masks)
 
@@ -74,7 +73,7 @@ def measure(folder: Path, where: str, variants: list[str]) -> Iterator[tuple[str
 def build(variant: str, modalities: tuple[str, ...]) -> Any:
     """Build the aggregation that a name, or a YAML mapping with options, describes."""
     config = aggregations.build_config(yaml.safe_load(variant))
-    return aggregations.get(config.name)(config, modalities=modalities)
+    return aggregations.build(config, modalities=modalities)
 
 
 def main() -> None:

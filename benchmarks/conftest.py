@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.setup import TINY
+from crdkit._core.progress import set_quiet
 from crdkit.config import RunConfig
-from crdkit.progress import set_quiet
-from crdkit.synthetic import write_mvtec3d
+from crdkit.data.synthetic import write_mvtec3d
 
 
 @pytest.fixture(autouse=True)

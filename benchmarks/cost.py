@@ -11,7 +11,7 @@ import torch
 
 import crdkit
 from crdkit.config import RunConfig
-from crdkit.description import FLOP_CONVENTION, describe
+from crdkit.runs.describe import FLOP_CONVENTION, describe
 
 RESULTS = Path(__file__).parent / "results"
 PRESET = "crd-mvtec3d"

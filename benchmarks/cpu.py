@@ -22,9 +22,11 @@ from benchmarks import job, measurements, metrics
 from benchmarks.machine import environment
 from benchmarks.parts import Parts, clock, done, not_done
 from crdkit.config import RunConfig, load_config
-from crdkit.phases import PHASES, SPLITS
-from crdkit.resident import build_dataset, build_views, load_split
-from crdkit.step import uses_bf16
+from crdkit.config.build import build_dataset, build_views
+from crdkit.data import SPLITS
+from crdkit.runs._pipeline import PHASES
+from crdkit.training.step import uses_bf16
+from crdkit.views.split import load_split
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -76,7 +78,7 @@ def loading(config: RunConfig, *, rounds: int) -> dict[str, Any]:
 
     def load(run: RunConfig) -> None:
         for split in SPLITS:
-            load_split(build_dataset(run), split, views=views, device=torch.device("cpu"))
+            load_split(build_dataset(run), split, views=views)
 
     with tempfile.TemporaryDirectory() as folder:
         runs = {"decode": config}

@@ -11,8 +11,8 @@ import argparse
 from pathlib import Path
 
 from benchmarks.runs import tabulate
+from crdkit.cli.demo import CATEGORIES, OVERRIDES, write_demo_data
 from crdkit.config import RunConfig
-from crdkit.demo import CATEGORIES, OVERRIDES, write_demo_data
 
 VARIANTS = {"RGB + depth": [], "RGB alone": ["modalities.depth=null"], "depth alone": ["modalities.rgb=null"]}
 

@@ -29,11 +29,11 @@ from benchmarks.machine import environment
 from benchmarks.measurements import Loaded
 from benchmarks.parts import Parts, clock, done
 from benchmarks.setup import TINY, UNTRAINED_TEACHERS
+from crdkit._core.device import select_device
+from crdkit._core.progress import set_quiet
 from crdkit.config import RunConfig
-from crdkit.description import describe
-from crdkit.progress import set_quiet
-from crdkit.synthetic import write_mvtec3d
-from crdkit.training import select_device
+from crdkit.data.synthetic import write_mvtec3d
+from crdkit.runs.describe import describe
 
 RESULTS = Path(__file__).parent / "results"
 CATEGORY = "biscuit"
@@ -198,7 +198,7 @@ def precision_config(config: RunConfig, sizes: Sizes) -> RunConfig:
 
 def ten_categories(config: RunConfig, folder: Path) -> dict[str, Any]:
     """Run the same category ten times in this process, as a benchmark of ten would."""
-    from crdkit.run import fit
+    from crdkit.runs.fit import fit
 
     seconds = []
     for number in range(10):

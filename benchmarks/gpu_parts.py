@@ -16,14 +16,16 @@ import torch
 
 from benchmarks.measurements import Loaded, load, raw_samples, untrained, with_features
 from benchmarks.parts import clock, wait
-from crdkit.config import RunConfig, TrainingConfig
-from crdkit.datasets import Sensors
-from crdkit.detector import Detector, PreparedSample
-from crdkit.model import CRD
-from crdkit.resident import build_dataset, build_views, bytes_per_sample, load_split
-from crdkit.run import fit
-from crdkit.run_directory import read_metrics
-from crdkit.training import select_device
+from crdkit._core.device import select_device
+from crdkit.config import RunConfig
+from crdkit.config.build import build_dataset, build_model, build_views
+from crdkit.data import Sensors
+from crdkit.detector.detector import Detector, PreparedSample
+from crdkit.model.shapes import feature_bytes
+from crdkit.runs.directory import read_metrics
+from crdkit.runs.fit import fit
+from crdkit.training import TrainingConfig
+from crdkit.views.split import load_split
 
 PUBLISHED_GFLOP_PER_SAMPLE = 519.0
 """Forward and backward of both students of the published model at 256 x 256; the teachers run once per job."""
@@ -79,14 +81,14 @@ def step_time(loaded: Loaded, *, epochs: int, matmul_tflops: float | None, gflop
 def resident_gib(loaded: Loaded) -> float:
     """Return what the training split keeps on the device: its views and float32 teacher features."""
     inputs = sum(tensor.numel() * tensor.element_size() for tensor in loaded.normals.inputs.values())
-    features = len(loaded.normals) * bytes_per_sample(loaded.model, torch.float32)
+    features = len(loaded.normals) * feature_bytes(loaded.model.specs, torch.float32)
     return (inputs + features) / 2**30
 
 
 def eager_overrides(*, eager: bool) -> list[str]:
     """Return the overrides that switch the captured step off, if this crdkit has one."""
     known = TrainingConfig.model_fields
-    return [f"training.{name}=false" for name in ("graph", "compile") if eager and name in known]
+    return [f"training.{name}=false" for name in ("graph",) if eager and name in known]
 
 
 def agreement(config: RunConfig, *, samples: int, epochs: int) -> dict[str, Any]:
@@ -121,10 +123,10 @@ def _part_of_split(config: RunConfig, samples: int) -> Loaded:
     """Return the first ``samples`` training samples, resident, with a model that begins."""
     device = select_device(config.training.device)
     dataset = build_dataset(config)
-    split = load_split(dataset, "train", views=build_views(config), device=device)
+    split = load_split(dataset, "train", views=build_views(config)).at("device", device)
     inputs = {name: tensor[:samples] for name, tensor in split.inputs.items()}
-    part = type(split)(records=split.records[:samples], inputs=inputs, masks=None, labels=None)
-    return with_features(config, CRD.from_config(config).to(device), part)
+    part = type(split)(records=split.records[:samples], inputs=inputs, masks=None)
+    return with_features(config, build_model(config).to(device), part)
 
 
 def precisions(config: RunConfig, out: Path, *, low: str) -> dict[str, Any]:

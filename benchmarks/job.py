@@ -47,8 +47,8 @@ def run_job(
 
 def ours(config: RunConfig, out: Path) -> dict[str, Any]:
     """Do what `crdkit train` does, run directory and report included."""
-    from crdkit.run import fit
-    from crdkit.run_directory import read_metrics
+    from crdkit.runs.directory import read_metrics
+    from crdkit.runs.fit import fit
 
     start = time.perf_counter()
     detector = fit(config, out / "run")

@@ -17,12 +17,14 @@ from benchmarks.baseline.predict import Predictor
 from benchmarks.baseline.train import Baseline
 from benchmarks.memory import held_bytes, peak_bytes
 from benchmarks.parts import alternate, clock
-from crdkit import training
+from crdkit._core.device import select_device
 from crdkit.config import RunConfig
+from crdkit.config.build import build_dataset, build_model, build_scorer, build_views
 from crdkit.detector import Detector
-from crdkit.evaluation import Scorer
 from crdkit.model import CRD
-from crdkit.resident import ResidentSplit, TeacherFeatures, build_dataset, build_views, load_split
+from crdkit.training import TeacherFeatures
+from crdkit.training import loop as training
+from crdkit.views.split import LoadedSplit, load_split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class Loaded:
 
     config: RunConfig
     model: CRD
-    normals: ResidentSplit
+    normals: LoadedSplit
     features: TeacherFeatures
 
     def train(self, *, epochs: int, on_epoch: Callable[[training.EpochLog], None] = lambda log: None) -> None:
@@ -42,13 +44,13 @@ class Loaded:
 
 def load(config: RunConfig) -> Loaded:
     """Decode the training split and compute its teacher features, as `crdkit.fit` does."""
-    device = training.select_device(config.training.device)
-    normals = load_split(build_dataset(config), "train", views=build_views(config), device=device)
-    model = CRD.from_config(config).to(device)
+    device = select_device(config.training.device)
+    normals = load_split(build_dataset(config), "train", views=build_views(config)).at("device", device)
+    model = build_model(config).to(device)
     return with_features(config, model, normals)
 
 
-def with_features(config: RunConfig, model: CRD, normals: ResidentSplit) -> Loaded:
+def with_features(config: RunConfig, model: CRD, normals: LoadedSplit) -> Loaded:
     """Compute the teacher features of a resident split."""
     options = config.training
     features = TeacherFeatures(model, normals.inputs, batch_size=options.batch_size)
@@ -103,8 +105,8 @@ def step_share(config: RunConfig, *, epochs: int) -> dict[str, Any]:
 
 def untrained(config: RunConfig) -> Detector:
     """Return a detector whose students have their initial weights: what it computes costs the same."""
-    device = training.select_device(config.training.device)
-    return Detector(config=config, model=CRD.from_config(config), scorer=Scorer(config)).to(device)
+    device = select_device(config.training.device)
+    return Detector(config=config, model=build_model(config), scorer=build_scorer(config)).to(device)
 
 
 def raw_samples(config: RunConfig, count: int) -> list[Mapping[str, np.ndarray]]:
@@ -151,10 +153,10 @@ def single_predictions(config: RunConfig, *, samples: int, rounds: int) -> dict[
 
 def prediction_parts(detector: Detector, sensors: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
     """Return the median seconds of each part of a prediction on one thread, where nothing runs side by side."""
-    inference = detector._ready()
+    engine = detector._get_engine()
     spent: dict[str, float] = {}
     prepare, predict = adding(detector.prepare, "views", spent), adding(detector.predict_prepared, "whole", spent)
-    networks = {"teachers": inference._run_teacher, "branches": inference._run_branch}
+    networks = {"teachers": engine._run_teacher, "branches": engine._run_branch}
     rows = []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 
+from crdkit.config.build import build_dataset
 from crdkit.detector import Detector
-from crdkit.phases import feature_dtype
-from crdkit.resident import build_dataset, bytes_per_sample, view_sample
+from crdkit.model.shapes import feature_bytes
+from crdkit.training import feature_dtype
+from crdkit.views.split import view_sample
 
 
 def peak_bytes() -> int:
@@ -50,7 +52,7 @@ def resident_bytes(detector: Detector, counts: Mapping[str, int]) -> dict[str, i
         detector.views, dataset.read(dataset.records("train")[0]).sensors, image_size=config.data.image_size
     )
     inputs = sum(view.numel() * view.element_size() for view in views.values())
-    features = bytes_per_sample(detector.model, feature_dtype(config, detector.device))
+    features = feature_bytes(detector.model.specs, feature_dtype(config.training, detector.device))
     all_inputs = inputs * sum(counts[split] for split in ("train", "validation", "test"))
     kept = features * counts["train"] + all_inputs <= config.training.resident_gib * 2**30
     return {

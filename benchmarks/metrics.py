@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from benchmarks import baseline_metrics
 from benchmarks.machine import environment
-from crdkit.metrics import LIMITS, evaluate
+from crdkit.scoring.metrics import LIMITS, evaluate
 
 RESULTS = Path(__file__).parent / "results"
 TOLERANCE = 1e-6

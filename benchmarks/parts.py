@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from crdkit.progress import say
+from crdkit._core.progress import say
 
 
 class Parts:

@@ -16,9 +16,9 @@ from statistics import mean
 
 from benchmarks.machine import environment
 from crdkit.config import RunConfig, load_config
-from crdkit.report import label, percent
-from crdkit.results import RunResult, Statistic
-from crdkit.sweep import sweep
+from crdkit.report.page import label, percent
+from crdkit.runs.summary import RunResult, Statistic
+from crdkit.runs.sweep import sweep
 
 COLUMNS = ("image_auroc", "pixel_auroc", "aupro_0.30", "aupro_0.05", "aupro_0.01")
 
@@ -49,7 +49,7 @@ def tabulate(
     Started by torchrun, ranks share the runs, and all but rank 0 return an empty text.
     """
     outcome = sweep(base, variants=variants, categories=categories, seeds=seeds, out=out, resume=True)
-    if not outcome.leader:
+    if not outcome.is_main:
         return ""
     lines = [row(["detector", "category", "seed", *map(label, COLUMNS), "training s", "total s"])]
     lines.append("|---|---|---" + "|--:" * (len(COLUMNS) + 2) + "|")

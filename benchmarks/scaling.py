@@ -15,16 +15,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.machine import environment
 from benchmarks.measurements import with_features
+from crdkit._core.progress import set_quiet
 from crdkit.config import RunConfig
-from crdkit.datasets import SampleRecord
-from crdkit.model import CRD
-from crdkit.progress import set_quiet
-from crdkit.resident import ResidentSplit
+from crdkit.config.build import build_model
+from crdkit.data import SampleRecord
+from crdkit.views.split import LoadedSplit
 
 RESULTS = Path(__file__).parent / "results"
 PRESET = "quick"
@@ -54,13 +53,12 @@ def epoch_seconds(config: RunConfig, *, samples: int, epochs: int) -> list[float
     size = config.data.image_size
     images = torch.rand(samples, 3, size, size, generator=torch.Generator().manual_seed(0))
     record = SampleRecord(sample_id="random", split="train", label=0, defect_type="good", files={})
-    split = ResidentSplit(
+    split = LoadedSplit(
         records=(record,) * samples,
         inputs=dict.fromkeys(config.modalities, images),
         masks=None,
-        labels=np.zeros(samples, dtype=np.int64),
     )
-    loaded = with_features(config, CRD.from_config(config), split)
+    loaded = with_features(config, build_model(config), split)
     moments: list[float] = []
     loaded.train(epochs=1 + epochs, on_epoch=lambda log: moments.append(time.process_time()))
     return [after - before for before, after in pairwise(moments)]

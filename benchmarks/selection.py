@@ -18,14 +18,16 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from crdkit.background import foreground
+from crdkit._core.device import select_device
 from crdkit.config import RunConfig, load_config
-from crdkit.evaluation import Scorer, calibrate
-from crdkit.images import resize_mask
-from crdkit.metrics import evaluate
-from crdkit.model import CRD
-from crdkit.resident import TeacherFeatures, batches, build_dataset, build_views, load_split, view_sample
-from crdkit.training import select_device, train
+from crdkit.config.build import build_dataset, build_model, build_scorer, build_views
+from crdkit.data.images import resize_mask
+from crdkit.detector import Detector
+from crdkit.scoring.metrics import evaluate
+from crdkit.training import TeacherFeatures
+from crdkit.training.loop import train
+from crdkit.views._background import foreground
+from crdkit.views.split import batches, load_split, view_sample
 
 Pair = tuple[np.ndarray, np.ndarray]
 Defect = Callable[[np.random.Generator, np.ndarray, np.ndarray, np.ndarray], Pair]
@@ -119,31 +121,25 @@ def main() -> None:
     print("|---" * (3 + len(SHOWN) + len(DEFECTS)) + "|")
     for variant in arguments.variant or [""]:
         config = base.with_overrides(*variant.split())
-        model = CRD.from_config(config).to(device)
+        model = build_model(config).to(device)
         dataset, views = build_dataset(config), build_views(config)
-        normals = load_split(dataset, "train", views=views, device=device)
+        normals = load_split(dataset, "train", views=views).at("device", device)
         features = TeacherFeatures(model, normals.inputs, batch_size=16)
         losses: list[float] = []
         train(model, features, config.training, samples=len(normals), on_epoch=lambda log: losses.append(log["loss"]))
-        scorer = Scorer(config).to(device)
-        calibrate(model, scorer, load_split(dataset, "validation", views=views, device=device), batch_size=16)
+        scorer = build_scorer(config).to(device)
+        validation = load_split(dataset, "validation", views=views).at("device", device)
+        Detector(config=config, model=model, scorer=scorer).calibrate(validation)
         for sigma in arguments.sigmas:
-            smoothed = Scorer(config.with_overrides(f"scoring.sigma={sigma}")).to(device)
+            smoothed = build_scorer(config.with_overrides(f"scoring.sigma={sigma}")).to(device)
             smoothed.aggregation.load_state_dict(scorer.aggregation.state_dict())
-            with torch.no_grad():
-                maps = torch.cat(
-                    [
-                        smoothed(
-                            model(
-                                {
-                                    name: torch.stack([views[name] for _, views, _ in samples[rows]]).to(device)
-                                    for name in config.modalities
-                                }
-                            )
-                        ).anomaly_map
-                        for rows in batches(len(samples), 16)
-                    ]
-                )
+            parts = []
+            for rows in batches(len(samples), 16):
+                seen = {name: torch.stack([views[name] for _, views, _ in samples[rows]]) for name in config.modalities}
+                with torch.no_grad():
+                    out = model({name: view.to(device) for name, view in seen.items()})
+                    parts.append(smoothed(smoothed.raw_maps(out.teacher, out.output)).anomaly_map)
+            maps = torch.cat(parts)
             values = evaluate(maps, masks)
             each = [
                 evaluate(maps[torch.from_numpy(np.isin(kinds, ["good", kind]))], masks[np.isin(kinds, ["good", kind])])

@@ -21,11 +21,13 @@ import crdkit
 from benchmarks.machine import environment
 from benchmarks.runs import row
 from crdkit.config import RunConfig
+from crdkit.config.build import build_dataset
+from crdkit.data.synthetic import write_folder
 from crdkit.detector import Detector
-from crdkit.evaluation import Maps, measure, score
-from crdkit.resident import ResidentSplit, build_dataset, load_split
-from crdkit.run_directory import read_metrics
-from crdkit.synthetic import write_folder
+from crdkit.runs.directory import read_metrics
+from crdkit.scoring import Maps
+from crdkit.scoring.measure import measure
+from crdkit.views.split import LoadedSplit, load_split
 
 SAMPLES = {"train": 48, "validation": 10, "test_good": 16, "test_per_defect": 6}
 MODALITIES = ("rgb", "depth", "infrared")
@@ -45,7 +47,7 @@ def train(base: RunConfig, *overrides: str, out: Path) -> Detector:
     return Detector.load(out / "detector", device="cpu")
 
 
-def shift(maps: Maps, complete: Maps, split: ResidentSplit) -> float:
+def shift(maps: Maps, complete: Maps, split: LoadedSplit) -> float:
     """Return how far the median normal score moved, in standard deviations of the normal scores on all sensors."""
     normal = torch.from_numpy(split.labels == 0)
     scores, reference = maps.pred_score[normal], complete.pred_score[normal]
@@ -63,11 +65,11 @@ def compare(base: RunConfig, *, dropouts: list[float], out: Path) -> dict[str, d
     for dropout in dropouts:
         detector = train(base, f"training.modality_dropout={dropout}", out=out / f"dropout_{dropout:g}")
         dataset = build_dataset(detector.config)
-        split = load_split(dataset, "test", views=detector.views, device=detector.device)
-        complete = score(detector.model, detector.scorer, split, batch_size=16)
+        split = load_split(dataset, "test", views=detector.views)
+        complete = detector.score(split)
         for name, cells in table.items():
             seen = split if name == "none" else split.without(name)
-            maps = score(detector.model, detector.scorer, seen, batch_size=16)
+            maps = detector.score(seen)
             cells[f"p = {dropout:g}"] = measure(maps, seen)["aggregate"]["image_auroc"]
             cells[f"shift, p = {dropout:g}"] = shift(maps, complete, split)
     return table

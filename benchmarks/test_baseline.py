@@ -10,10 +10,10 @@ import pytest
 from benchmarks.baseline.predict import Predictor, evaluate
 from benchmarks.baseline.train import Baseline
 from crdkit.config import RunConfig
+from crdkit.config.build import build_dataset
 from crdkit.detector import Detector
-from crdkit.resident import build_dataset
-from crdkit.run import fit
-from crdkit.run_directory import read_metrics
+from crdkit.runs.directory import read_metrics
+from crdkit.runs.fit import fit
 
 
 @pytest.fixture(scope="module")

@@ -8,17 +8,18 @@ import torch
 
 from benchmarks.baseline.data import training_loader
 from crdkit.config import RunConfig
-from crdkit.resident import build_dataset, build_views, load_split
+from crdkit.config.build import build_dataset, build_views
+from crdkit.views.split import load_split
 
 
 def test_decode(benchmark: Any, tiny: RunConfig) -> None:
     dataset, views = build_dataset(tiny), build_views(tiny)
-    split = benchmark(load_split, dataset, "train", views=views, device=torch.device("cpu"))
+    split = benchmark(load_split, dataset, "train", views=views)
     assert len(split) == 6
 
 
 def test_baseline_loads_the_same_views(benchmark: Any, tiny: RunConfig) -> None:
-    split = load_split(build_dataset(tiny), "train", views=build_views(tiny), device=torch.device("cpu"))
+    split = load_split(build_dataset(tiny), "train", views=build_views(tiny))
     loader = training_loader(tiny)
     batches = benchmark.pedantic(lambda: list(loader), rounds=3)
     for name, resident in split.inputs.items():

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import baseline_metrics
 from benchmarks.metrics import compare, make_stack
-from crdkit.metrics import LIMITS, evaluate
+from crdkit.scoring.metrics import LIMITS, evaluate
 
 
 @pytest.fixture(scope="module")

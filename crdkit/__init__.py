@@ -5,30 +5,33 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from crdkit._core.moved import MOVED, announce
+
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from crdkit import losses, metrics, published, reference, testing
-    from crdkit.config import RunConfig
-    from crdkit.description import Description, describe
-    from crdkit.detector import Detector
-    from crdkit.errors import CrdkitError
-    from crdkit.inference import Prediction
-    from crdkit.model import CRD, CRDOutput
-    from crdkit.run import fit
+announce()
 
-_WHERE = {
+if TYPE_CHECKING:
+    from crdkit import losses, metrics, reference, testing
+    from crdkit.config import RunConfig
+    from crdkit.detector import Detector, Prediction
+    from crdkit.errors import CrdkitError
+    from crdkit.model import CRD, CRDOutput
+    from crdkit.runs.describe import Description, describe
+    from crdkit.runs.fit import fit
+
+_MODULE_OF = {
     "CRD": "crdkit.model",
     "CRDOutput": "crdkit.model",
     "CrdkitError": "crdkit.errors",
-    "Description": "crdkit.description",
+    "Description": "crdkit.runs.describe",
     "Detector": "crdkit.detector",
-    "Prediction": "crdkit.inference",
+    "Prediction": "crdkit.detector",
     "RunConfig": "crdkit.config",
-    "describe": "crdkit.description",
-    "fit": "crdkit.run",
+    "describe": "crdkit.runs.describe",
+    "fit": "crdkit.runs.fit",
 }
-_MODULES = ("losses", "metrics", "published", "reference", "testing")
+_MODULES = ("losses", "metrics", "reference", "testing")
 
 __all__ = [
     "CRD",
@@ -43,19 +46,19 @@ __all__ = [
     "fit",
     "losses",
     "metrics",
-    "published",
     "reference",
     "testing",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    # importing crdkit costs milliseconds; each public name loads its module when it is first used
-    if name in _WHERE:
-        return getattr(importlib.import_module(_WHERE[name]), name)
+    # importing crdkit takes milliseconds; each public name loads its module when it is first used
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(_MODULE_OF[name]), name)
     if name in _MODULES:
         return importlib.import_module(f"crdkit.{name}")
-    raise AttributeError(f"module 'crdkit' has no attribute {name!r}")
+    hint = f"; it is now crdkit.{MOVED[name]}" if name in MOVED else ""
+    raise AttributeError(f"module 'crdkit' has no attribute {name!r}{hint}")
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""The errors a caller can mend: each message names what was wrong, what was expected and what to do."""
+"""Errors that a caller can fix: each message names what was wrong, what was expected and what to do."""
 
 from __future__ import annotations
 
@@ -11,31 +11,126 @@ if TYPE_CHECKING:
 
 
 class CrdkitError(ValueError):
-    """Wrong use or bad input; the command line prints it as one line and exits with 2."""
+    """Wrong use or bad input; the command line prints it as one line and exits with 2.
+
+    The other errors are subclasses of it, so one ``except`` catches them all.
+
+    Examples:
+        >>> from crdkit.config import load_config
+        >>> try:
+        ...     load_config("nowhere.yaml")
+        ... except CrdkitError as error:
+        ...     print(error)
+        nowhere.yaml: cannot be read: [Errno 2] No such file or directory: 'nowhere.yaml'
+    """
 
 
 class ConfigError(CrdkitError):
-    """A configuration that cannot be used: an unknown key, a value out of range, a bad override."""
+    """A configuration that cannot be used: an unknown key, a value out of range, a bad override.
+
+    Examples:
+        >>> from crdkit.config import RunConfig
+        >>> RunConfig.preset("quick").with_overrides("training.epochs=0")
+        Traceback (most recent call last):
+            ...
+        crdkit.errors.ConfigError: training.epochs=0: training.epochs (=0): input should be greater than or equal to 1
+    """
 
 
 class UnknownNameError(ConfigError):
-    """A name that no registry entry has; the message holds the nearest match and every known name."""
+    """A name that is not registered; the message gives the nearest match and every known name.
+
+    Examples:
+        >>> from crdkit.model.projections import projections
+        >>> projections.get("botleneck")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        crdkit.errors.UnknownNameError: unknown projection 'botleneck' - did you mean 'bottleneck'? known: ...
+    """
 
 
 class DuplicateNameError(CrdkitError):
-    """A name registered twice; the message names both modules."""
+    """A name registered twice; the message names both modules.
+
+    Examples:
+        >>> from crdkit.views import View, views
+        >>> views.get("rgb").__name__
+        'RGB'
+        >>> @views.register("rgb")  # doctest: +ELLIPSIS
+        ... class MyView(View):
+        ...     pass
+        Traceback (most recent call last):
+            ...
+        crdkit.errors.DuplicateNameError: modality 'rgb' is registered twice: by crdkit.views.rgb.RGB and by ...
+    """
 
 
 class DataError(CrdkitError):
-    """A dataset or file that cannot be read as its layout promises; the message holds the path."""
+    """A dataset or file that cannot be read or does not match its layout; the message names the path.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from crdkit.data.discover import open_datasets
+        >>> open_datasets(Path("nowhere"))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        crdkit.errors.DataError: nowhere: is not a folder; ...
+    """
 
 
 class DetectorFormatError(CrdkitError):
-    """A detector or checkpoint that is not what it claims to be, or of an unknown format version."""
+    """A detector or checkpoint that is not what it claims to be, or of an unknown format version.
+
+    Examples:
+        >>> from crdkit.detector import Detector
+        >>> Detector.load("nowhere")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        crdkit.errors.DetectorFormatError: nowhere: holds no detector (no config.json); ...
+    """
 
 
 class PluginWarning(UserWarning):
-    """An installed package's plug-in that cannot be used; everything else can."""
+    """A plug-in of an installed package cannot be used; everything else still works.
+
+    Examples:
+        >>> import warnings
+        >>> from crdkit.views import views
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", PluginWarning)  # stop rather than go on without a part
+        ...     "rgb" in views
+        True
+    """
+
+
+class BadSampleWarning(UserWarning):
+    """Samples were left out because they could not be read (``data.on_bad_sample=skip``).
+
+    Examples:
+        >>> import tempfile, warnings
+        >>> from pathlib import Path
+        >>> from crdkit.data.mvtec3d import MVTec3D
+        >>> from crdkit.data.synthetic import write_mvtec3d
+        >>> from crdkit.views.split import load_split
+        >>> with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as seen:
+        ...     warnings.simplefilter("always", BadSampleWarning)
+        ...     root = write_mvtec3d(Path(folder, "scans"), categories=["gear"], train=3, test_per_defect=0, size=32)
+        ...     (root / "gear/train/good/rgb/000.png").unlink()
+        ...     dataset = MVTec3D(MVTec3D.Config(root=root, category="gear", on_bad_sample="skip"))
+        ...     split = load_split(dataset, "train", views={})
+        >>> split.skipped, seen[0].category.__name__
+        (1, 'BadSampleWarning')
+    """
+
+
+class CacheWarning(UserWarning):
+    """A cached split is damaged, or a split cannot be cached; the files are decoded instead.
+
+    Examples:
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore", CacheWarning)  # when slower reading is acceptable
+    """
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], *, hint: str = "") -> UnknownNameError:
@@ -52,7 +147,7 @@ def unknown_name(what: str, name: str, known: Iterable[str], *, hint: str = "") 
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message that says something, or its type where none does.
+    """Return the first line of an error's message that is not blank, or the error's type if there is none.
 
     Examples:
         >>> first_line(RuntimeError("  no such layer ")), first_line(KeyboardInterrupt())
@@ -63,12 +158,12 @@ def first_line(error: BaseException) -> str:
 
 
 def explain(error: ValidationError) -> str:
-    """Return every problem of a validation error in one line: key, what was wrong, what is allowed."""
+    """Return every problem of a validation error in one line: the key, what is wrong, what is allowed."""
     return "; ".join(_explain_one(problem) for problem in error.errors())
 
 
 def _explain_one(problem: Any) -> str:
-    path = ".".join(str(part) for part in problem["loc"] if part not in _SILENT_PARTS)
+    path = ".".join(str(part) for part in problem["loc"] if part not in _HIDDEN_LOCATIONS)
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{path} is missing"
@@ -77,4 +172,4 @@ def _explain_one(problem: Any) -> str:
     return f"{path} (={problem['input']!r}): {message[0].lower()}{message[1:]}"
 
 
-_SILENT_PARTS = {"view", "function-before[validate(), any]"}
+_HIDDEN_LOCATIONS = {"view", "function-before[validate(), any]"}

@@ -4,22 +4,23 @@ python examples/ablations.py --data /data/mvtec3d --out runs/ablations
 python examples/ablations.py --data /data/mvtec3d --categories bagel rope --seeds 0 --preset quick --out runs/quick
 torchrun --nproc-per-node 8 examples/ablations.py --data /data/mvtec3d --out runs/ablations
 
-One run directory per variant, category and seed, and comparison.{md,csv,tex,html}. The same command again goes on.
+One run directory per variant, category and seed, and comparison.{md,csv,tex,html}. The same command, given again,
+continues.
 Branches share no trained parameter, so a branch of the variant "neither" is a single-sensor detector: Table 3 needs
 no runs of its own. The filters' sizes are compared without amplifiers and the expansions without filters, as the
-equal rows of the paper's tables show. Aggregations are compared on the same students. The table "Changes" says where
-ours moves as the paper's does, and where it does not.
+equal rows of the paper's tables show. Aggregations are compared on the same students. The table "Changes" shows which
+of our changes have the same sign as the paper's.
 """
 
 from __future__ import annotations
 
 from command_line import read_arguments, run_study
 
-from crdkit.ablation import AblationRow, ablate
+from crdkit.paper.ablation import AblationRow, ablate
 
 
 def variant(*, filters: str = "null", amplifier: str = "null", aggregation: str = "normalised_sum") -> list[str]:
-    """Return the overrides of a variant; everything that is varied is said, whatever the preset has."""
+    """Return the overrides of a variant; everything that varies is set explicitly, whatever the preset has."""
     parts = [f"graph.filter={filters}", f"graph.amplifier={amplifier}", f"aggregation.name={aggregation}"]
     return ["graph.topology=full", *parts]
 

@@ -4,14 +4,14 @@ python examples/reproduce_eyecandies.py --data /data/eyecandies --out runs/eyeca
 python examples/reproduce_eyecandies.py --data /data/eyecandies --categories CandyCane --seeds 0 --out runs/one
 torchrun --nproc-per-node 8 examples/reproduce_eyecandies.py --data /data/eyecandies --out runs/eyecandies
 
-One run directory per category and seed, and comparison.{md,csv,tex,html}. The same command again goes on.
+One run directory per category and seed, and comparison.{md,csv,tex,html}. The same command, given again, continues.
 """
 
 from __future__ import annotations
 
 from command_line import read_arguments, run_study
 
-from crdkit.comparison import reproduce
+from crdkit.paper.reproduce import reproduce
 
 
 def main() -> None:

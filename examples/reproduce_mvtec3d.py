@@ -4,14 +4,14 @@ python examples/reproduce_mvtec3d.py --data /data/mvtec3d --out runs/mvtec3d
 python examples/reproduce_mvtec3d.py --data /data/mvtec3d --categories bagel rope --seeds 0 --out runs/two
 torchrun --nproc-per-node 8 examples/reproduce_mvtec3d.py --data /data/mvtec3d --out runs/mvtec3d
 
-One run directory per category and seed, and comparison.{md,csv,tex,html}. The same command again goes on.
+One run directory per category and seed, and comparison.{md,csv,tex,html}. The same command, given again, continues.
 """
 
 from __future__ import annotations
 
 from command_line import read_arguments, run_study
 
-from crdkit.comparison import reproduce
+from crdkit.paper.reproduce import reproduce
 
 
 def main() -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 import crdkit
-from crdkit.resident import build_dataset
-from crdkit.synthetic import write_mvtec3d
+from crdkit.config.build import build_dataset
+from crdkit.data.synthetic import write_mvtec3d
 
 
 def main() -> None:
-    """Train, score one test sample, and say where its most anomalous pixel is."""
+    """Train, score one test sample, and print where its most anomalous pixel is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder that holds the category folders of MVTec 3D-AD")
     parser.add_argument("--category", default="gear")

@@ -12,9 +12,9 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, and for the processes that tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from crdkit._core.progress import set_quiet
 from crdkit.config import RunConfig
-from crdkit.progress import set_quiet
-from crdkit.synthetic import write_mvtec3d
+from crdkit.data.synthetic import write_mvtec3d
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job, and so in programs that tests start
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -69,7 +69,7 @@ def quiet():
 @pytest.fixture
 def without_reports(monkeypatch):
     """No report.html and figures/, most of a tiny run's time: for tests of what else a run writes."""
-    monkeypatch.setattr("crdkit.run_directory.write_report", lambda *_args, **_options: None)
+    monkeypatch.setattr("crdkit.runs.directory.write_report", lambda *_args, **_options: None)
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +108,7 @@ def detector(finished):
 @pytest.fixture(scope="module")
 def samples(tiny):
     """The raw sensors of five test samples of the tiny data set."""
-    from crdkit.resident import build_dataset
+    from crdkit.config.build import build_dataset
 
     dataset = build_dataset(tiny)
     return [dataset.read(record).sensors for record in dataset.records("test")[:5]]

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from crdkit.errors import DataError
-from crdkit.metrics import LIMITS
+from crdkit.scoring.metrics import LIMITS
 
 KEYS = [f"{level}_{metric}" for level in ("image", "pixel") for metric in ("auroc", "ap", "f1_max")]
 KEYS += [f"{name}_{limit:.2f}" for name in ("aupro", "aupro100t") for limit in LIMITS]

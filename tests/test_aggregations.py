@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 
-from crdkit.aggregations import aggregations
-from crdkit.anomaly_map import GaussianSmoothing, anomaly_score
 from crdkit.config import RunConfig
+from crdkit.config.build import build_scorer
 from crdkit.errors import ConfigError, UnknownNameError
-from crdkit.evaluation import Scorer
-from crdkit.run import fit
+from crdkit.runs.fit import fit
+from crdkit.scoring.aggregations import aggregations
+from crdkit.scoring.maps import GaussianSmoothing, anomaly_score
 
 NAMES = ("rgb", "depth", "infrared")
 
@@ -59,7 +59,6 @@ def expected_fusion(name, options, normals, maps):
     stack, raw = np.stack([*z.values()]), np.stack([*maps.values()])
     return {
         "normalised_sum": lambda: stack.sum(0),
-        "mean": lambda: stack.mean(0),
         "max": lambda: stack.max(0),
         "sum": lambda: raw.sum(0),
         "product": lambda: raw.prod(0),
@@ -70,7 +69,6 @@ def expected_fusion(name, options, normals, maps):
 CASES = [
     ("normalised_sum", {}),
     ("sum", {}),
-    ("mean", {}),
     ("max", {}),
     ("product", {}),
     ("weighted", {"weights": {"depth": 0.5, "rgb": 2, "infrared": 0}}),
@@ -134,7 +132,7 @@ def test_one_pixel_is_enough_to_calibrate():
 
 
 def test_a_branch_that_was_constant_spoils_no_smoothed_map():
-    for name in ("normalised_sum", "mean", "max"):
+    for name in ("normalised_sum", "max"):
         part = build(name, ["rgb", "depth"])
         part.calibrate({"rgb": torch.zeros(2, 16, 16), "depth": torch.rand(2, 16, 16)})
         fused = part({"rgb": torch.ones(1, 16, 16), "depth": torch.rand(1, 16, 16)})
@@ -198,13 +196,13 @@ def test_weights_reach_a_run_from_the_command_line():
         "aggregation.name=weighted", "aggregation.weights.rgb=2", "aggregation.weights.depth=1"
     )
     assert run == run_with(rgb=2, depth=1)
-    assert Scorer(run).aggregation.weights.flatten().tolist() == [2, 1]
+    assert build_scorer(run).aggregation.weights.flatten().tolist() == [2, 1]
 
 
 def test_weights_that_do_not_fit_are_named():
     with pytest.raises(ConfigError, match=r"aggregation\.weights: 'detph' - did you mean 'depth'\? known: depth, rgb"):
         run_with(rgb=1, detph=1)
-    with pytest.raises(ConfigError, match=r"has no weight of modality 'depth'; give every modality one, 0 to leave"):
+    with pytest.raises(ConfigError, match=r"has no weight for modality 'depth'; give every modality one, 0 to leave"):
         run_with(rgb=1)
     with pytest.raises(ConfigError, match=r"are all 0"):
         run_with(rgb=0, depth=0)
@@ -214,8 +212,13 @@ def test_weights_that_do_not_fit_are_named():
         build("weighted", ["rgb"], weights={"xyz": 1})
 
 
+def test_the_removed_mean_says_what_to_use():
+    with pytest.raises(UnknownNameError, match=r"aggregation 'mean' was removed: use normalised_sum, which ranks"):
+        build("mean")
+
+
 def test_no_weights_are_refused_before_anything_is_decoded(tiny, monkeypatch):
-    monkeypatch.setattr("crdkit.phases.load_split", None)
+    monkeypatch.setattr("crdkit.runs._pipeline.load_split", None)
     with pytest.raises(ConfigError, match=r"weights is missing: give every modality one, e\.g\. \{rgb: 1, depth: 1\}"):
         fit(tiny.with_overrides("aggregation.name=weighted"))
 

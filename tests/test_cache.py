@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
-import crdkit.cache
+import crdkit.views._cache
 from crdkit import fit
-from crdkit.cache import CacheWarning
 from crdkit.config import RunConfig
-from crdkit.decoding import BadSampleWarning
-from crdkit.errors import DataError
-from crdkit.resident import build_dataset, build_views, load_split
-from crdkit.synthetic import LAYOUTS
+from crdkit.config.build import build_dataset, build_views
+from crdkit.data.synthetic import LAYOUTS
+from crdkit.errors import BadSampleWarning, CacheWarning, DataError
+from crdkit.views.split import list_split, load_split
 
 CPU = torch.device("cpu")
 
@@ -32,8 +31,10 @@ def kept(tiny, scans, tmp_path):
     return tiny.with_overrides(f"data.root={tmp_path / 'data'}", f"data.cache={tmp_path / 'cache'}")
 
 
-def load(config, split="test", **options):
-    return load_split(build_dataset(config), split, views=build_views(config), device=CPU, **options)
+def load(config, split="test", *, incomplete=False):
+    dataset, views = build_dataset(config), build_views(config)
+    records = list_split(dataset, split, views=views, incomplete=incomplete)
+    return load_split(dataset, split, views=views, records=records)
 
 
 def entries(config):
@@ -70,7 +71,7 @@ def test_a_cached_split_has_the_same_bits_and_reads_no_file(kept, split, monkeyp
 
 
 def test_without_a_folder_nothing_is_kept(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("crdkit.cache.CacheEntry", None)
+    monkeypatch.setattr("crdkit.views._cache.CacheEntry", None)
     assert not load(tiny).cached
     assert tiny.data.cache is None
 
@@ -115,20 +116,34 @@ def test_a_changed_file_misses(kept):
 
 def test_other_code_misses(kept, monkeypatch):
     load(kept)
-    monkeypatch.setattr(crdkit.cache, "_package_hash", lambda: "another version")
+    monkeypatch.setattr(crdkit.views._cache, "_hash_of_rooms", lambda: "another version")
     assert not load(kept).cached
+
+
+def test_only_the_code_that_views_depend_on_counts(tmp_path):
+    package = tmp_path / "crdkit"
+    shutil.copytree(Path(crdkit.views.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
+    hash_of = crdkit.views._cache._hash_of_rooms.__wrapped__
+    before = hash_of(package)
+    for elsewhere in ("cli/app.py", "training/loop.py", "data/check.py", "data/synthetic/scene.py", "model/crd.py"):
+        (package / elsewhere).write_text((package / elsewhere).read_text() + "# other\n")
+    assert hash_of(package) == before
+    for here in ("views/depth.py", "views/_background.py", "data/images.py", "data/mvtec3d.py"):
+        (package / here).write_text((package / here).read_text() + "# other\n")
+        assert hash_of(package) != before
+        before = hash_of(package)
 
 
 PLUGIN = """
 import torch
-from crdkit.modalities import Modality, ModalityConfig, modalities
+from crdkit.views import View, ViewConfig, views
 from cached_helper import value
 
-class CachedConfig(ModalityConfig):
+class CachedConfig(ViewConfig):
     name: str = "cached_example"
 
-@modalities.register("cached_example")
-class Cached(Modality):
+@views.register("cached_example")
+class Cached(View):
     Config = CachedConfig
     sensors = ("rgb",)
 
@@ -154,8 +169,8 @@ def test_code_without_a_file_is_not_cached(kept, monkeypatch):
     rgb = type(build_views(kept)["rgb"])
     monkeypatch.setitem(sys.modules, "typed_in", module)
     views = {"rgb": type("Typed", (rgb,), {"__module__": "typed_in"})(rgb.Config())}
-    with pytest.warns(CacheWarning, match="the code of module 'typed_in' is in no file"):
-        load_split(build_dataset(kept), "test", views=views, device=CPU)
+    with pytest.warns(CacheWarning, match="the code of module 'typed_in' is not in a file"):
+        load_split(build_dataset(kept), "test", views=views)
     assert not kept.data.cache.exists()
 
 
@@ -242,7 +257,7 @@ def test_the_least_recently_used_is_removed(kept):
     limit = (sizes["train"] + test_size) / 2**30
     load(kept.with_overrides(f"data.cache_gib={limit}"))
     assert [file.name.partition("-")[0] for file in entries(kept)] == ["test", "train"]
-    with pytest.warns(CacheWarning, match=r"data\.cache_gib \(=1e-06\) is too little"):
+    with pytest.warns(CacheWarning, match=r"data\.cache_gib \(=1e-06\) is too small for .* GiB"):
         load(kept.with_overrides("data.cache_gib=0.000001", "data.image_size=32"))
 
 
@@ -284,15 +299,16 @@ def test_samples_that_lack_a_sensor_are_cached(kept):
 WRITER = """
 import sys, torch
 from crdkit.config import RunConfig
-from crdkit.resident import build_dataset, build_views, load_split
+from crdkit.config.build import build_dataset, build_views
+from crdkit.views.split import load_split
 config = RunConfig.from_yaml(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
-load_split(build_dataset(config), "train", views=build_views(config), device=torch.device("cpu"))
+load_split(build_dataset(config), "train", views=build_views(config))
 """
 
 
-def test_two_processes_leave_one_whole_file(kept, tmp_path):
+def test_two_processes_leave_one_complete_file(kept, tmp_path):
     (tmp_path / "run.yaml").write_text(kept.to_yaml())
     command = [sys.executable, "-c", WRITER, str(tmp_path / "run.yaml")]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -313,7 +329,7 @@ def test_two_processes_leave_one_whole_file(kept, tmp_path):
 
 
 def test_a_run_from_the_cache_has_the_same_bytes(finished, tiny, tmp_path):
-    from crdkit.run_directory import read_metrics
+    from crdkit.runs.directory import read_metrics
 
     run = tiny.with_overrides(f"data.cache={tmp_path / 'cache'}")
     fit(run)  # without the test split

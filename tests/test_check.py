@@ -11,10 +11,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from crdkit.check import DatasetCheck, Finding, check_dataset, open_datasets
-from crdkit.datasets import datasets
+from crdkit.data import datasets
+from crdkit.data.check import DatasetCheck, Finding, check_dataset
+from crdkit.data.discover import open_datasets
+from crdkit.data.synthetic import LAYOUTS
 from crdkit.errors import DataError, UnknownNameError
-from crdkit.synthetic import LAYOUTS
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_sound_folders_of_any_layout_pass(written: Path, name: str) -> None:
 def test_class_ids_are_noted_once(category: Path) -> None:
     (finding,) = check(category).findings
     assert finding.severity == "note"
-    assert finding.message.startswith("masks hold the values 250, 251, 252, 253, 254 beside 0 and 255: all but 0")
+    assert finding.message.startswith("masks hold the values 250, 251, 252, 253, 254 besides 0 and 255: all but 0")
     assert finding.path.parent.name == "gt"
 
 
@@ -83,7 +84,12 @@ def test_every_bad_file_is_found_in_one_pass(category: Path) -> None:
         ("error", "validation/good/rgb/000.png"),
         ("error", "test/dent/rgb/000.png"),
     ]
-    expected = ["the file does not exist", "TIFF file is truncated", "expected a PNG", "all files must have one height"]
+    expected = [
+        "the file does not exist",
+        "TIFF file is truncated",
+        "expected a PNG",
+        "all files must have the same height",
+    ]
     for (_, _, message), part in zip(findings, expected, strict=True):
         assert part in message
     result = check(category)
@@ -113,7 +119,7 @@ def test_odd_measurements_are_found(category: Path) -> None:
     assert empty[:2] == ("error", "validation/good/xyz/000.tiff")
     assert "no pixel holds a measurement" in empty[2]
     assert corners[:2] == ("warning", "train/good/xyz/000.tiff")
-    assert corners[2].startswith("sensor 'xyz' holds no measurement in the corner top left and bottom left, through")
+    assert corners[2].startswith("sensor 'xyz' holds no measurement in the corner top left and bottom left, which the")
     assert constant == ("warning", "train/good/rgb/001.png", "sensor 'rgb' is 40 everywhere")
 
 
@@ -142,7 +148,7 @@ def test_masks_that_mark_too_little_are_found(category: Path) -> None:
         "the mask of a sample with the defect type 'dent' is empty; mark the defect",
     )
     assert found(category) == [expected]
-    small = ("warning", "test/bump/gt/000.png", "the 2 pixels of the mask vanish at data.image_size=16; raise it")
+    small = ("warning", "test/bump/gt/000.png", "the 2 pixels of the mask vanish at data.image_size=16; increase it")
     assert found(category, image_size=16)[:2] == [expected, small]
 
 
@@ -155,27 +161,27 @@ def test_files_with_the_same_content_are_found(category: Path) -> None:
     assert leak == (
         "error",
         "test/good/xyz/000.tiff",
-        f"the same content as {first / 'xyz/000.tiff'} in the split 'train'; a test on it says nothing",
+        f"has the same content as {first / 'xyz/000.tiff'} in the split 'train'; a test on it is meaningless",
     )
     assert copy == (
         "warning",
         "train/good/rgb/001.png",
-        f"the same content as {first / 'rgb/000.png'} in the split 'train'",
+        f"has the same content as {first / 'rgb/000.png'} in the split 'train'",
     )
     assert held_out[:2] == ("warning", "validation/good/xyz/000.tiff")
 
 
 def test_what_cannot_be_measured_is_said(category: Path, tmp_path: Path) -> None:
     shutil.rmtree(category / "test/good")
-    assert found(category) == [("warning", ".", "the test split holds no normal sample: no AUROC of images")]
+    assert found(category) == [("warning", ".", "the test split holds no normal samples: no image AUROC")]
     for defect in (category / "test").iterdir():
         shutil.rmtree(defect / "gt")
     config = {"name": "folder", "root": category}
     dataset = datasets.get("folder")(datasets.build_config(config))
     messages = [finding.message for finding in check_dataset(dataset).findings]
     assert messages == [
-        "the test split holds no normal sample: no AUROC of images",
-        "6 defective samples have no mask (this is the first): no metrics of pixels",
+        "the test split holds no normal samples: no image AUROC",
+        "6 defective samples have no mask (this is the first): no pixel metrics",
     ]
     for sensor in ("rgb", "xyz"):
         (category / "test/dent" / sensor).rename(category / "test" / sensor)
@@ -210,11 +216,11 @@ def test_datasets_are_recognised_in_a_category_folder_and_above(written: Path, t
 
 
 def test_what_is_no_dataset_is_refused_with_the_reasons(written: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere: is no folder; give a category folder"):
+    with pytest.raises(DataError, match=r"nowhere: is not a folder; give a category folder"):
         open_datasets(tmp_path / "nowhere")
     with pytest.raises(UnknownNameError, match="unknown dataset 'mvtec'"):
         open_datasets(written / "mvtec3d", layout="mvtec")
-    with pytest.raises(DataError, match=r"holds no category in a known layout; eyecandies: .*; mvtec3d: .*; folder: "):
+    with pytest.raises(DataError, match=r"holds no category in a known layout: eyecandies: .*; mvtec3d: .*; folder: "):
         open_datasets(tmp_path)
-    with pytest.raises(DataError, match=r"in a known layout; eyecandies: "):
+    with pytest.raises(DataError, match=r"in a known layout: eyecandies: "):
         open_datasets(written / "mvtec3d", layout="eyecandies")

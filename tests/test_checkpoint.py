@@ -15,13 +15,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from crdkit import checkpoint
-from crdkit.checkpoint import Checkpoints, require_same_config
 from crdkit.cli import main
 from crdkit.config import RunConfig
 from crdkit.errors import ConfigError, CrdkitError, DetectorFormatError
-from crdkit.run import fit
-from crdkit.run_directory import read_metrics
+from crdkit.runs.directory import read_metrics, require_same_config
+from crdkit.runs.fit import fit
+from crdkit.training import _checkpoint as checkpoint
+from crdkit.training._checkpoint import Checkpoints
 
 SAME = ("detector/model.safetensors", "scores.csv")
 
@@ -121,7 +121,7 @@ def test_damaged_checkpoints_are_named(kept):
     _, _, folder = kept
     (file,) = folder.iterdir()
     whole = file.read_bytes()
-    message = r"epoch-000002\.safetensors: is no whole checkpoint: .*; delete the file to start over"
+    message = r"epoch-000002\.safetensors: is an incomplete checkpoint: .*; delete the file to start over"
     for size in (0, 7, 100, len(whole) // 2, len(whole) - 1):
         file.write_bytes(whole[:size])
         with pytest.raises(DetectorFormatError, match=message):
@@ -138,7 +138,9 @@ def test_damaged_checkpoints_are_named(kept):
     with pytest.raises(DetectorFormatError, match=message):
         Checkpoints(folder).restore(*Parts(0).all)
     save_file(state, file, {"crdkit": json.dumps({**header, "format_version": 9})})
-    with pytest.raises(DetectorFormatError, match=r"no checkpoint of format version 1 \(found 'crdkit-checkpoint' 9\)"):
+    with pytest.raises(
+        DetectorFormatError, match=r"not a checkpoint of format version 1 \(found 'crdkit-checkpoint' 9\)"
+    ):
         Checkpoints(folder).restore(*Parts(0).all)
 
 
@@ -171,7 +173,7 @@ def test_resuming_a_finished_run_does_nothing(finished, tiny, capsys):
     overrides = [f"{key}" for key in (f"data.root={tiny.data.root}",)]
     (finished.parent / "run.yaml").write_text(tiny.to_yaml())
     assert main(["train", str(finished.parent / "run.yaml"), *overrides, "--out", str(finished), "--resume"]) == 0
-    assert "tiny: this run is finished already" in capsys.readouterr().err
+    assert "tiny: this run is already finished" in capsys.readouterr().err
     assert {file: file.stat().st_mtime_ns for file in finished.rglob("*")} == before
 
 
@@ -183,9 +185,10 @@ def test_what_others_left_is_not_resumed(tiny, tmp_path):
 
 SCRIPT = """
 import sys, time
-from crdkit import checkpoint, run
+from crdkit.training import _checkpoint as checkpoint
+from crdkit.runs import fit as run
 from crdkit.config import RunConfig
-checkpoint.EVERY_SECONDS = checkpoint.LEAST_TRAINING_PER_WRITING = 0
+checkpoint.EVERY_SECONDS = checkpoint.MIN_TRAINING_PER_WRITING = 0
 keep = checkpoint.Checkpoints.keep
 def slowly(self, *arguments, **options):
     keep(self, *arguments, **options)
@@ -221,7 +224,7 @@ def test_kill_9_and_resume_give_the_bytes_of_an_undisturbed_run(tiny, tmp_path, 
     assert not (out / "metrics.json").exists()
     assert len((out / "log.jsonl").read_text().splitlines()) < 5
     trained = []
-    monkeypatch.setattr("crdkit.run.train", counting(trained))
+    monkeypatch.setattr("crdkit.runs.fit.train", counting(trained))
     fit(RunConfig.from_yaml(tmp_path / "run.yaml"), out, resume=True)
     assert trained in ([3], [2])  # it may have got one epoch further before the signal came
     for name in SAME:
@@ -243,7 +246,7 @@ def test_kill_9_and_resume_give_the_bytes_of_an_undisturbed_run(tiny, tmp_path, 
 
 def counting(trained):
     """Return `train`, which appends to ``trained`` how many epochs it did not find in a checkpoint."""
-    from crdkit.training import train
+    from crdkit.training.loop import train
 
     def train_and_count(*arguments, checkpoints, **options):
         train(*arguments, checkpoints=checkpoints, **options)
@@ -261,6 +264,6 @@ def test_a_damaged_checkpoint_stops_the_command_line_and_starting_over_replaces_
     assert main(["--quiet", "train", str(out / "config.yaml"), "--out", str(out), "--resume"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "epoch-000001.safetensors: is no whole checkpoint" in error
+    assert "epoch-000001.safetensors: is an incomplete checkpoint" in error
     fit(tiny, out)
     assert [Path(file).name for file in (out / "checkpoints").iterdir()] == ["epoch-000002.safetensors"]

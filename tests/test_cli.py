@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
-from crdkit.catalogue import Entry
+from crdkit._core.progress import set_quiet
 from crdkit.cli import main
-from crdkit.progress import set_quiet
-from crdkit.run_directory import read_metrics
-from crdkit.synthetic import LAYOUTS
-from crdkit.tables import catalogue_tables, results_table, show
+from crdkit.cli.tables import catalogue_tables, results_table, show
+from crdkit.config.catalogue import Entry
+from crdkit.data.synthetic import LAYOUTS
+from crdkit.runs.directory import read_metrics
 
 
 def run(capsys, *arguments):
@@ -141,12 +141,12 @@ def test_what_is_wrong_with_data_is_listed(capsys, scans, tmp_path):
     damaged.write_bytes(damaged.read_bytes()[:1000])
     code, printed, err = run(capsys, "-q", "data", "check", root)
     assert code == 2
-    assert err == f"error: {root}: 1 error above; mend the data, or take it out\n"
+    assert err == f"error: {root}: 1 error above; fix the data, or remove it\n"
     (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
     assert line.count(str(damaged)) == 1
     (tmp_path / "empty").mkdir()
     assert "holds no category in a known layout" in fails(capsys, "data", "check", tmp_path / "empty")
-    assert "is no folder" in fails(capsys, "data", "check", tmp_path / "nowhere")
+    assert "is not a folder" in fails(capsys, "data", "check", tmp_path / "nowhere")
 
 
 def test_data_that_cannot_be_made(capsys, tmp_path):

@@ -15,10 +15,10 @@ import pytest
 import yaml
 from made_up_runs import make_up, metrics_of
 
-from crdkit import sweep as sweep_module
-from crdkit.ablation import PAPER, AblationRow, ablate
-from crdkit.comparison import published_values, reproduce
-from crdkit.report import label
+from crdkit.paper.ablation import PAPER, AblationRow, ablate
+from crdkit.paper.reproduce import published_values, reproduce
+from crdkit.report.page import label
+from crdkit.runs import sweep as sweep_module
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CATEGORIES, SEEDS = ("biscuit", "gear"), (0, 1)
@@ -141,9 +141,8 @@ def test_ablations_show_variants_and_branches(tiny, tmp_path):
 def test_ablations_say_what_does_not_move_as_published(tiny, tmp_path):
     """Every I-AUROC is published to rise by a point: what falls here is named, what rises is counted."""
     names = ("none", "one", "two", "three")
-    variants = {
-        name: [f"aggregation.name={part}"] for name, part in zip(names, ("sum", "max", "mean", "product"), strict=True)
-    }
+    parts = ("sum", "max", "normalised_sum", "product")
+    variants = {name: [f"aggregation.name={part}"] for name, part in zip(names, parts, strict=True)}
     rows = {name: AblationRow(variant=name, published=f"CRD, {name}") for name in names}
     rows["three"] = AblationRow(variant="three", published="CRD, three", against="two")
 

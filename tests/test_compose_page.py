@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import pytest
 
-from crdkit.catalogue import REGISTRIES
+from crdkit._core.progress import set_quiet
 from crdkit.cli import main
-from crdkit.progress import set_quiet
+from crdkit.config.catalogue import REGISTRIES
 
 PAGE = Path(__file__).parents[1] / "docs/compose.md"
 SENSORS = ["rgb", "depth", "normals", "infrared"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from crdkit import testing
-from crdkit.catalogue import REGISTRIES, catalogue
-from crdkit.synthetic import LAYOUTS
+from crdkit.config.catalogue import REGISTRIES, catalogue
+from crdkit.data.synthetic import LAYOUTS
 
 
 @pytest.mark.parametrize(("kind", "name"), testing.registered())
 def test_entry_keeps_the_contract_of_its_kind(kind, name):
     if kind == "dataset" and name not in LAYOUTS:
-        pytest.fail(f"dataset {name!r} has no synthetic writer: add one to crdkit.synthetic.LAYOUTS: {[*LAYOUTS]}")
+        pytest.fail(f"dataset {name!r} has no synthetic writer: add one to crdkit.data.synthetic.LAYOUTS: {[*LAYOUTS]}")
     testing.check(kind, name)
 
 

@@ -13,14 +13,14 @@ import torch
 from safetensors.torch import load_file
 from together import DROPOUT, PLAIN, SAMPLES, RandomFeatures, build_model
 
-from crdkit.cuda_graph import uses_graph
-from crdkit.data_parallel import own_order, own_rows, require_own_gpu, term_weights
+from crdkit._core.distributed import Ranks
 from crdkit.errors import ConfigError
-from crdkit.losses import TERMS, crd_losses
-from crdkit.presence import draw_presence
-from crdkit.ranks import Ranks
-from crdkit.step import build_objectives, build_optimizers, set_learning_rate
-from crdkit.training import learning_rate
+from crdkit.training._cuda_graph import uses_graph
+from crdkit.training._data_parallel import own_order, own_rows, require_own_gpu, term_weights
+from crdkit.training.dropout import draw_presence
+from crdkit.training.loop import learning_rate
+from crdkit.training.losses import TERMS, crd_losses
+from crdkit.training.step import build_objectives, build_optimizers, set_learning_rate
 
 NAMES = ("a", "b")
 LONG_S = 600  # what only a hang takes, on a busy machine too
@@ -71,7 +71,7 @@ def one_process(config, count=2):
             shown = None if present is None else {name: has[batch] for name, has in present.items()}
             sums += len(batch) * torch.stack(
                 [
-                    backward(built, batch, shown, ranks=Ranks(rank=rank, count=count)) / count
+                    backward(built, batch, shown, ranks=Ranks(rank=rank, world_size=count)) / count
                     for rank, built in enumerate(objectives)
                 ]
             ).sum(dim=0)
@@ -138,7 +138,7 @@ def test_a_rank_that_fails_ends_the_others(tmp_path):
     codes, errors = start(tmp_path, "1")
     assert codes == [1, 1]
     assert "error: stopped" in errors[1]
-    assert "error: rank 0 of 2 lost another rank, whose own message says why" in errors[0]
+    assert "error: rank 0 of 2 lost another rank; see that rank's own message" in errors[0]
     assert not list(tmp_path.iterdir())
 
 
@@ -162,27 +162,27 @@ def test_weighted_terms_of_the_shares_average_to_those_of_the_batch(batch, dropo
     for name in NAMES:
         total = torch.zeros(len(TERMS))
         for rank in range(count):
-            mine, has, weights = take_share(indices, present, ranks=Ranks(rank=rank, count=count))
+            mine, has, weights = take_share(indices, present, ranks=Ranks(rank=rank, world_size=count))
             total += objectives[name](features.batch(mine), has, weights[name]).detach() / count
         torch.testing.assert_close(total, torch.stack([whole[name][term] for term in TERMS]).detach())
 
 
 def test_shares_cover_a_batch_once():
     for count, batch in [(1, 4), (2, 5), (3, 2), (4, 16)]:
-        shares = [own_rows(batch, Ranks(rank=rank, count=count)) for rank in range(count)]
+        shares = [own_rows(batch, Ranks(rank=rank, world_size=count)) for rank in range(count)]
         assert [row for share in shares for row in range(batch)[share]] == list(range(batch))
         assert max(s.stop - s.start for s in shares) - min(s.stop - s.start for s in shares) <= 1
 
 
 def test_the_order_of_a_rank_splits_into_its_shares():
     order = torch.tensor([5, 3, 0, 6, 2, 1, 4])
-    orders = [own_order(order, batch_size=3, ranks=Ranks(rank=rank, count=2)) for rank in range(2)]
+    orders = [own_order(order, batch_size=3, ranks=Ranks(rank=rank, world_size=2)) for rank in range(2)]
     # of the last batch, one sample, the second rank has no share
     assert [(mine.tolist(), rows) for mine, rows in orders] == [([5, 3, 6, 2, 4], 2), ([0, 1, 4], 1)]
 
 
 def test_what_ranks_cannot_do_is_refused(monkeypatch):
-    cuda, two = torch.device("cuda"), Ranks(rank=1, count=2, local=1)
+    cuda, two = torch.device("cuda"), Ranks(rank=1, world_size=2, local_rank=1)
     graph = PLAIN.model_copy(update={"graph": "on"})
     with pytest.raises(ConfigError, match=r"training\.graph=on: 2 ranks that train one detector exchange gradients"):
         uses_graph(graph, cuda, ranks=2)
@@ -192,6 +192,6 @@ def test_what_ranks_cannot_do_is_refused(monkeypatch):
         require_own_gpu(cuda, two)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     require_own_gpu(cuda, two)
-    with pytest.raises(ConfigError, match=r"training\.device=cuda:0: of ranks"):
+    with pytest.raises(ConfigError, match=r"training\.device=cuda:0: each rank"):
         require_own_gpu(torch.device("cuda:0"), two)
     require_own_gpu(torch.device("cuda:0"), Ranks())

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from crdkit.datasets import SPLITS, Dataset, RawSample, Split, datasets
-from crdkit.decoding import BadSampleWarning, decode
-from crdkit.errors import DataError
-from crdkit.synthetic import DEFECTS, LAYOUTS
+from crdkit.data import SPLITS, Dataset, RawSample, Split, datasets
+from crdkit.data.decode import decode
+from crdkit.data.synthetic import DEFECTS, LAYOUTS
+from crdkit.errors import BadSampleWarning, DataError
 
 NORMALS: dict[Split, int] = {"train": 3, "validation": 2, "test": 2}
 Build = Callable[..., Dataset]

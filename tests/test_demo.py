@@ -4,10 +4,9 @@ import socket
 
 import pytest
 
-from crdkit import demo
-from crdkit.cli import main
+from crdkit._core.progress import set_quiet
+from crdkit.cli import demo, main
 from crdkit.config import RunConfig
-from crdkit.progress import set_quiet
 
 SMALL = {"train": 4, "validation": 2, "test_good": 2, "test_per_defect": 1, "size": 64}
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from test_modalities import scene
 
-from crdkit.background import foreground
+from crdkit.data.images import resize_nearest
 from crdkit.errors import DataError
-from crdkit.images import resize_nearest
-from crdkit.modalities.depth import Depth
+from crdkit.views._background import foreground
+from crdkit.views.depth import Depth
 
 
 def depth_image(*, focal_length: float, tilt: tuple[float, float], thickness: float) -> tuple[np.ndarray, np.ndarray]:

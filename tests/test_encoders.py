@@ -14,19 +14,18 @@ import timm.models
 import torch
 
 from crdkit.config import RunConfig
-from crdkit.encoders import encoders
-from crdkit.encoders.efficientnet_lite import (
+from crdkit.config.build import build_model
+from crdkit.errors import ConfigError, DataError, UnknownNameError
+from crdkit.model.encoders import encoders
+from crdkit.model.encoders.efficientnet_lite import (
     EfficientNetLite0,
-    EfficientNetLite0Config,
     EfficientNetLite1,
     EfficientNetLite2,
     load_in_order,
     weight_file,
 )
-from crdkit.encoders.timm import TimmConfig, TimmEncoder
-from crdkit.errors import ConfigError, DataError, UnknownNameError
-from crdkit.layers import FeatureSpec
-from crdkit.model import CRD
+from crdkit.model.encoders.timm import TimmConfig, TimmEncoder
+from crdkit.model.layers import FeatureSpec
 from crdkit.testing import check_encoder
 
 DATA = Path(__file__).parent / "data"
@@ -59,10 +58,10 @@ def test_images_that_fit_are_not_resampled():
 
 def test_equal_options_share_one_teacher():
     quick = RunConfig.preset("quick")
-    shared = CRD.from_config(quick)
+    shared = build_model(quick)
     assert list(shared.teachers) == ["rgb"]
     assert shared.teacher_of == {"rgb": "rgb", "depth": "rgb"}
-    apart = CRD.from_config(quick.with_overrides("modalities.depth.encoder.layers=[2, 3]"))
+    apart = build_model(quick.with_overrides("modalities.depth.encoder.layers=[2, 3]"))
     assert list(apart.teachers) == ["rgb", "depth"]
     assert [len(apart.specs[name].channels) for name in ("rgb", "depth")] == [3, 2]
 
@@ -185,9 +184,9 @@ def test_a_run_tells_a_transformer_its_image_size():
         "modalities.depth=null",
         "modalities.rgb.encoder={name: timm, model: vit_tiny_patch16_224, layers: [1, 2, 3], pretrained: false}",
     )
-    assert CRD.from_config(run.with_overrides("data.image_size=96")).specs["rgb"].sizes == (6, 6, 6)
+    assert build_model(run.with_overrides("data.image_size=96")).specs["rgb"].sizes == (6, 6, 6)
     seen = run.with_overrides("data.image_size=100", "modalities.rgb.encoder.image_size=48")
-    assert CRD.from_config(seen).specs["rgb"].sizes == (3, 3, 3)
+    assert build_model(seen).specs["rgb"].sizes == (3, 3, 3)
 
 
 @pytest.mark.parametrize(
@@ -196,11 +195,11 @@ def test_a_run_tells_a_transformer_its_image_size():
         (
             "test_vit",
             100,
-            r"image_size \(=100; .*is no multiple of the patch size 16 of 'test_vit'; set it to 96 or 112",
+            r"image_size \(=100; .*is not a multiple of the patch size 16 of 'test_vit'; set it to 96 or 112",
         ),
         ("vit_small_patch14_dinov2.lvd142m", 256, r"patch size 14 of .*set it to 252 or 266"),
         ("vit_small_patch16_dinov3", 9, r"patch size 16 of .*set it to 16$"),
-        ("mixer_s16_224", 64, r"'timm' cannot see images of 64 x 64: .*\(224\).*; set encoder\.image_size to a size"),
+        ("mixer_s16_224", 64, r"'timm' cannot process images of 64 x 64: .*\(224\).*; set encoder\.image_size to a"),
     ],
 )
 def test_sizes_that_a_network_cannot_see(model, size, message):
@@ -214,4 +213,4 @@ def test_timm_names_and_layers_are_checked():
     with pytest.raises(ConfigError, match=r"encoder\.layers \(=\[7\]\) do not fit 'test_resnet'"):
         TimmEncoder(TimmConfig(model="test_resnet", layers=(7,), pretrained=False))
     with pytest.raises(ConfigError, match=r"encoder\.layers \(=\[9\]\) do not fit efficientnet_lite0"):
-        EfficientNetLite0(EfficientNetLite0Config(layers=(9,)))
+        EfficientNetLite0(encoders.build_config({"name": "efficientnet_lite0", "layers": [9]}))

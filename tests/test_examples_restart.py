@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from crdkit import training
-from crdkit.run_directory import read_metrics
-from crdkit.synthetic import LAYOUTS
+from crdkit.data.synthetic import LAYOUTS
+from crdkit.runs.directory import read_metrics
+from crdkit.training import loop as training
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

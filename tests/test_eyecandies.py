@@ -9,23 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from conftest import TINY
 from PIL import Image
 
 import crdkit
 from crdkit.config import RunConfig
-from crdkit.datasets import datasets
-from crdkit.datasets.eyecandies import Eyecandies
-from crdkit.decoding import BadSampleWarning
-from crdkit.errors import DataError, UnknownNameError
-from crdkit.modalities.lights import Lights
-from crdkit.modalities.rgb import RGB
-from crdkit.resident import load_split
-from crdkit.run_directory import read_metrics
-from crdkit.synthetic import DEFECTS, make_scene, sample_key, write_eyecandies
-from crdkit.synthetic.scene import TABLE_SIDE, Camera
+from crdkit.data import datasets
+from crdkit.data.eyecandies import Eyecandies
+from crdkit.data.synthetic import DEFECTS, make_scene, sample_key, write_eyecandies
+from crdkit.data.synthetic.scene import TABLE_SIDE, Camera
+from crdkit.errors import BadSampleWarning, DataError, UnknownNameError
+from crdkit.runs.directory import read_metrics
+from crdkit.views.lights import Lights
+from crdkit.views.rgb import RGB
+from crdkit.views.split import load_split
 
 SIZE = 48
 LIGHTS = tuple(f"image_{light}" for light in range(6))
@@ -129,7 +127,7 @@ def test_depth_and_scan_are_those_of_the_scene(category: Path) -> None:
 
 
 def test_images_are_as_stored_and_decoded_once_if_asked_for(category: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from crdkit.datasets import eyecandies
+    from crdkit.data import eyecandies
 
     decoded: list[str] = []
 
@@ -157,7 +155,7 @@ def test_unlabelled_samples_flow_through(category: Path) -> None:
     data = dataset(category, test_split="private", image_size=16)
     records = data.records("test")
     assert {(r.label, r.defect_type, r.mask_file) for r in records} == {(None, "unlabelled", None)}
-    split = load_split(data, "test", views={"rgb": RGB(RGB.Config())}, device=torch.device("cpu"))
+    split = load_split(data, "test", views={"rgb": RGB(RGB.Config())})
     assert len(split) == 2 + len(DEFECTS)
     assert split.labels is None
     assert split.masks is None
@@ -229,7 +227,7 @@ def test_wrong_folders_say_what_there_is(category: Path, prepared: Path) -> None
         dataset(category, test_split="private").records("test")
     for path in (category / "val/data").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match=r"val/data: the split 'validation' holds no sample; expected files like 000_"):
+    with pytest.raises(DataError, match=r"val/data: the split 'validation' holds no samples; expected files like 000_"):
         dataset(category).records("validation")
 
 
@@ -246,7 +244,7 @@ def test_wrong_folders_say_what_there_is(category: Path, prepared: Path) -> None
 )
 def test_unpaired_files_are_named_or_skipped(category: Path, removed: str, split: Any) -> None:
     (category / removed).unlink()
-    with pytest.raises(DataError, match=rf"{removed}: the file does not exist, but others of this sample do"):
+    with pytest.raises(DataError, match=rf"{removed}: the file does not exist, but other files of this sample do"):
         dataset(category).records(split)
     skipping = dataset(category, on_bad_sample="skip")
     complete = len(skipping.records(split)) - 1
@@ -256,7 +254,7 @@ def test_unpaired_files_are_named_or_skipped(category: Path, removed: str, split
             skipping.read(skipping.records(split)[1], ["depth"])
         return
     with pytest.warns(BadSampleWarning, match=rf"skipped 1 of .*{removed}: the file does not exist"):
-        assert len(load_split(skipping, split, views=views, device=torch.device("cpu"))) == complete
+        assert len(load_split(skipping, split, views=views)) == complete
 
 
 def test_an_unreadable_mask_stops_or_is_skipped(category: Path) -> None:
@@ -300,7 +298,7 @@ def test_images_of_another_kind_are_named(category: Path) -> None:
     cases: list[tuple[str, np.ndarray, str]] = [
         ("xyz", grey, r"000_depth\.png: expected uint16 \(H, W\), found uint8 \(48, 48\); the download holds 16-bit"),
         ("rgb", grey, r"000_image_4\.png: expected uint8 \(H, W, 3\), found uint8 \(48, 48\)"),
-        ("normals", np.zeros((9, 9, 3), np.uint8), r"'000': all files must have one height x width, found .* 9 x 9"),
+        ("normals", np.zeros((9, 9, 3), np.uint8), r"'000': all files must have the same height x width, .* 9 x 9"),
     ]
     for sensor, array, message in cases:
         Image.fromarray(array).save(record.files[sensor])

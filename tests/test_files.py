@@ -1,4 +1,4 @@
-"""What is written is whole or not there, whatever stops the writer."""
+"""Files and folders are written atomically, whatever stops the writer."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from crdkit._core.files import new_folder, write_text
 from crdkit.errors import CrdkitError
-from crdkit.files import new_folder, write_text
 
 
 def stop(error):

@@ -11,20 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-import torch
 from conftest import TINY
 from PIL import Image
 
 import crdkit
 from crdkit.config import RunConfig
-from crdkit.datasets import Split, datasets
-from crdkit.datasets.folder import Folder
-from crdkit.decoding import BadSampleWarning
-from crdkit.errors import ConfigError, DataError
-from crdkit.modalities.rgb import RGB
-from crdkit.resident import load_split
-from crdkit.run_directory import read_metrics
-from crdkit.synthetic import write_folder
+from crdkit.data import Split, datasets
+from crdkit.data.folder import Folder
+from crdkit.data.synthetic import write_folder
+from crdkit.errors import BadSampleWarning, ConfigError, DataError
+from crdkit.runs.directory import read_metrics
+from crdkit.views.rgb import RGB
+from crdkit.views.split import load_split
 
 SHAPE = (6, 8)
 
@@ -176,7 +174,7 @@ def test_without_a_validation_folder_a_share_of_the_normals_is_held_out(plain: P
         if not path.stem.endswith(" 3"):
             path.unlink()
     for split in ("train", "validation"):
-        with pytest.raises(DataError, match=r"train/good/rgb/part 3\.png: the only normal sample; add more"):
+        with pytest.raises(DataError, match=r"train/good/rgb/part 3\.png: is the only normal sample; add more"):
             dataset(plain).records(split)
 
 
@@ -199,7 +197,7 @@ def test_sensors_may_lie_in_train_and_unlabelled_ones_in_test(plain: Path) -> No
         ("test/part 0", None, "unlabelled"),
         ("test/part 1", None, "unlabelled"),
     ]
-    split = load_split(data, "test", views={"rgb": RGB(RGB.Config())}, device=torch.device("cpu"))
+    split = load_split(data, "test", views={"rgb": RGB(RGB.Config())})
     assert split.labels is None
     assert split.masks is None
 
@@ -260,7 +258,7 @@ def test_a_manifest_may_lie_elsewhere(arranged: Path, tmp_path: Path) -> None:
 
 def test_the_example_in_the_docstring_is_a_manifest(arranged: Path) -> None:
     assert Folder.__doc__ is not None
-    example = Folder.__doc__.partition("arrangements:\n")[2].partition("Read are")[0]
+    example = Folder.__doc__.partition("arrangements:\n")[2].partition("Files are")[0]
     write_manifest(arranged, example.replace("label.png", "label.bmp").replace("heat.tiff", "heat.npy"))
     assert len(dataset(arranged).records("train")) == 4
     assert len(dataset(arranged).records("test")) == 4
@@ -287,13 +285,13 @@ def test_the_star_is_the_name_of_the_sample(tmp_path: Path, pattern: str, file: 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sensors: [", "no valid YAML"),
+        ("sensors: [", "is not valid YAML"),
         ("- rgb", r"expected the keys sensors, masks, train, validation, test, found \['rgb'\]"),
         ("train: monday", "sensors is missing"),
         ("sensors: {}\ntrain: monday", "sensors .* should have at least 1 item"),
-        ("sensors: {rgb: colour.png}", r"sensors\.rgb: 'colour\.png' must hold exactly one \*, which stands"),
-        ("sensors: {rgb: '*/*.png'}", r"must hold exactly one \*"),
-        ("sensors: {mask: '*/label.png'}", "'mask' is no sensor; give the pattern .* the key 'masks'"),
+        ("sensors: {rgb: colour.png}", r"sensors\.rgb: 'colour\.png' must contain exactly one \*, which stands"),
+        ("sensors: {rgb: '*/*.png'}", r"must contain exactly one \*"),
+        ("sensors: {mask: '*/label.png'}", "'mask' is not a sensor; give the pattern .* under the key 'masks'"),
         ("sensors: {rgb: '*/colour.png'}\ntrian: monday", "unknown key 'trian' - did you mean 'train'"),
         ("sensors: {rgb: '*/colour.png'}\ntrain: 3", r"train \(=3\): input should be a valid tuple"),
         ("sensors: {rgb: '*/colour.png'}\ntrain: monday\ntest: monday/", "the folder 'monday' is listed twice"),
@@ -312,7 +310,7 @@ def test_a_wrong_manifest_is_named(arranged: Path, text: str, message: str) -> N
     [
         ("sensors: {rgb: '*/colour.png'}\ntrain: sunday", r"week/sunday/?: the folder does not exist; .* tuesday"),
         ("sensors: {rgb: 'rgb/*.png'}\ntrain: monday", r"monday/rgb: the folder does not exist; .* folders: a, b"),
-        ("sensors: {rgb: '*/color.png'}\ntrain: monday", r"no file in monday fits \*/color\.png; check the names"),
+        ("sensors: {rgb: '*/color.png'}\ntrain: monday", r"no file in monday matches \*/color\.png; check the names"),
         ("sensors: {rgb: '*/notes.txt'}\ntrain: monday", r"monday/a/notes\.txt: expected files that end in \.png"),
         ("sensors: {rgb: '*/colour.png'}\ntest: {scratch: monday}", r"there is no split 'train'; add the folder"),
     ],
@@ -329,13 +327,13 @@ def test_wrong_folders_say_what_there_is(plain: Path) -> None:
         dataset(plain).records("train")
     (plain / "train/good/infrared").rename(plain / "train/good/thermal")
     shutil.copytree(plain / "test/scratch", plain / "train/scratch")
-    with pytest.raises(DataError, match=r"the split 'train' may hold nothing but 'good'"):
+    with pytest.raises(DataError, match=r"the split 'train' may only hold 'good'"):
         dataset(plain).records("train")
     shutil.rmtree(plain / "train")
     with pytest.raises(DataError, match=r"there is no split 'train'; .* holds the folders: test$"):
         dataset(plain).records("train")
     (plain / "test/good/rgb/part 0.jpg").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"rgb/part 0\.png: the same sample as part 0\.jpg; remove one of the two"):
+    with pytest.raises(DataError, match=r"rgb/part 0\.png: is the same sample as part 0\.jpg; remove one of the two"):
         dataset(plain).records("test")
     (plain / "test/good/rgb/part 0.jpg").rename(plain / "test/good/rgb/part 0.txt")
     with pytest.raises(DataError, match=r"rgb/part 0\.txt: expected files that end in \.png, .* only; move or convert"):
@@ -349,17 +347,17 @@ def test_wrong_folders_say_what_there_is(plain: Path) -> None:
 def test_unpaired_files_are_named_or_skipped(plain: Path) -> None:
     removed = plain / "test/scratch/thermal/part 1.tiff"
     removed.unlink()
-    with pytest.raises(DataError, match=r"scratch/thermal/part 1\.tiff: the file does not exist, but others"):
+    with pytest.raises(DataError, match=r"scratch/thermal/part 1\.tiff: the file does not exist, but other files"):
         dataset(plain).records("test")
     skipping = dataset(plain, on_bad_sample="skip", image_size=16)
     with pytest.warns(BadSampleWarning, match=r"skipped 1 of 5 .*thermal/part 1\.tiff: the file does not exist"):
-        assert len(load_split(skipping, "test", views={"rgb": RGB(RGB.Config())}, device=torch.device("cpu"))) == 4
+        assert len(load_split(skipping, "test", views={"rgb": RGB(RGB.Config())})) == 4
     save(removed, heat(0))
     shutil.copy(plain / "test/scratch/mask/part 1.png", plain / "test/scratch/mask/part 9.png")
-    with pytest.raises(DataError, match=r"mask/part 9\.png: a mask without its image .*scratch/rgb/part 9\.png"):
+    with pytest.raises(DataError, match=r"mask/part 9\.png: the mask has no image .*scratch/rgb/part 9\.png; add"):
         dataset(plain).records("test")
     with pytest.warns(BadSampleWarning, match=r"skipped 1 of 6 .*scratch/rgb/part 9\.png: the file does not exist"):
-        load_split(skipping, "test", views={"rgb": RGB(RGB.Config())}, device=torch.device("cpu"))
+        load_split(skipping, "test", views={"rgb": RGB(RGB.Config())})
 
 
 def test_lossy_masks_are_refused(plain: Path) -> None:

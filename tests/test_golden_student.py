@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from crdkit import reference
-from crdkit.anomaly_map import GaussianSmoothing, anomaly_map, anomaly_score
 from crdkit.config import RunConfig
-from crdkit.evaluation import Scorer
-from crdkit.losses import TERMS, branch_losses, crd_losses
+from crdkit.config.build import build_graph, build_scorer
 from crdkit.model import CRD, CRDOutput
-from crdkit.step import build_optimizers, train_step
+from crdkit.paper import checkpoints as reference
+from crdkit.scoring.maps import GaussianSmoothing, anomaly_map, anomaly_score
+from crdkit.training.losses import TERMS, branch_losses, crd_losses
+from crdkit.training.step import build_optimizers, train_step
 
 OTHER = {"rgb": "depth", "depth": "rgb"}
 
@@ -84,11 +84,11 @@ def test_branch_maps(evaluated, target):
 
 
 def test_fused_maps_and_scores(evaluated):
-    scorer = Scorer(RunConfig.preset("crd-mvtec3d"))
+    scorer = build_scorer(RunConfig.preset("crd-mvtec3d"))
     for index, name in enumerate(golden.MODALITIES):
         mean, std = golden.description()["calibration"][name]
         scorer.aggregation.mean[index], scorer.aggregation.std[index] = mean, std
-    maps = scorer(evaluated)
+    maps = scorer(scorer.raw_maps(evaluated.teacher, evaluated.output))
     stored = golden.values()["eval/fused/anomaly_map"]
     np.testing.assert_allclose(maps.anomaly_map[:, ::8, ::8], stored, atol=1e-3 * np.abs(stored).max(), rtol=0)
     np.testing.assert_allclose(maps.pred_score, golden.values()["eval/fused/score"], rtol=1e-3)
@@ -110,13 +110,7 @@ def test_smoothing_is_that_of_scipy():
 def test_losses_of_all_branches_are_those_of_each(evaluated):
     together = crd_losses(evaluated)
     for target in golden.MODALITIES:
-        alone = branch_losses(
-            evaluated.teacher[target],
-            filtered=evaluated.filtered[target],
-            amplified=evaluated.amplified[target],
-            decoder=evaluated.decoder[target],
-            output=evaluated.output[target],
-        )
+        alone = branch_losses(evaluated.teacher[target], evaluated.branches[target])
         assert list(together[target]) == list(TERMS)
         for term in TERMS:
             assert together[target][term] == alone[term]
@@ -128,7 +122,7 @@ def test_the_preset_builds_the_published_model(model):
     with torch.device("meta"):
         built = CRD(
             specs=dict.fromkeys(golden.MODALITIES, reference.PUBLISHED_SPEC),
-            graph=preset.build_graph(),
+            graph=build_graph(preset),
             merge=preset.graph.merge,
             student=preset.student,
         )

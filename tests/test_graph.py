@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdkit.errors import UnknownNameError
-from crdkit.graph import topology_pairs
+from crdkit.model.graph import topology_pairs
 
 NAMES = ["rgb", "depth", "normals", "infrared", "xyz", "lights"]
 

@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from crdkit.errors import DataError
-from crdkit.images import (
+from crdkit.data.images import (
     check_array,
     read_file,
     read_image,
@@ -25,6 +24,7 @@ from crdkit.images import (
     resize_mask,
     resize_nearest,
 )
+from crdkit.errors import DataError
 
 GOLDEN = Path(__file__).parent / "data" / "preprocessing.npz"
 

@@ -11,9 +11,9 @@ from predictions import same
 from torch import nn
 
 from crdkit.detector import Detector
+from crdkit.detector._engine import Engine
 from crdkit.errors import ConfigError, DataError
-from crdkit.folding import fold_batch_norms, fold_where_equal
-from crdkit.inference import Inference
+from crdkit.model.folding import fold_batch_norms, fold_where_equal
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -35,15 +35,16 @@ def test_batches_and_streams_give_what_single_samples_give(detector, samples, th
 
 def test_folding_changes_rounding_only(detector, samples):
     state = {name: value.clone() for name, value in detector.model.state_dict().items()}
-    inference = Inference(detector.model, detector.scorer)
-    assert all(part is not detector.model.branch(name) for name, part in inference.branches.items())
-    assert not any(
-        isinstance(part, nn.BatchNorm2d) for branch in inference.branches.values() for part in branch.modules()
-    )
+    engine = Engine(detector.model, detector.scorer, fold=True)
+    assert all(part is not detector.model.branch(name) for name, part in engine.branches.items())
+    assert not any(isinstance(part, nn.BatchNorm2d) for branch in engine.branches.values() for part in branch.modules())
     views = detector.prepare(samples[0]).views
     with torch.no_grad():
-        plain = detector.scorer(detector.model({name: view[None] for name, view in views.items()}))
-    folded = inference(lambda name: views[name][None])
+        plain = Engine(detector.model, detector.scorer)(lambda name: views[name][None])
+        out = detector.model({name: view[None] for name, view in views.items()})
+        raw = detector.scorer.raw_maps(out.teacher, out.output)
+        torch.testing.assert_close(plain.anomaly_map, detector.scorer(raw).anomaly_map, atol=0, rtol=0)
+    folded = engine(lambda name: views[name][None])
     for name, maps in plain.branches.items():
         torch.testing.assert_close(folded.branches[name], maps, atol=1e-5, rtol=0)
     torch.testing.assert_close(folded.pred_score, plain.pred_score, rtol=1e-5, atol=0)
@@ -123,7 +124,7 @@ def test_captured_predictions_come_from_buffers_of_their_batch_size(detector, sa
     expected = [detector.predict(sample) for sample in samples]
     capture = Replays(error)
     captured = Detector(config=detector.config, model=detector.model, scorer=detector.scorer)
-    captured._inference = Inference(captured.model, captured.scorer, capture=capture)
+    captured._engine = Engine(captured.model, captured.scorer, fold=True, capture=capture)
     for one, sample in zip(expected, samples, strict=True):
         same(captured.predict(sample), one)  # the first calls as they are, the others replayed
     for _ in range(4):
@@ -135,8 +136,8 @@ def test_captured_predictions_come_from_buffers_of_their_batch_size(detector, sa
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_graphs_predict_what_single_kernels_predict(finished, samples):
     eager = Detector.load(finished / "detector", device="cuda")
-    eager._inference = Inference(eager.model, eager.scorer)
+    eager._engine = Engine(eager.model, eager.scorer)
     graphed = Detector.load(finished / "detector", device="cuda")
     for sample in samples:
         same(graphed.predict(sample), eager.predict(sample))
-    assert graphed._inference._replays
+    assert graphed._engine._replays

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from crdkit.losses import cosine_loss
+from crdkit.training.losses import cosine_loss
 
 
 def distances(teacher, student):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
-from crdkit import metrics
 from crdkit.errors import CrdkitError
+from crdkit.scoring import metrics
 
 GOLDEN = Path(__file__).parent / "data" / "metrics.npz"
 LIMITS = (1.0, 0.30, 0.10, 0.05, 0.01)

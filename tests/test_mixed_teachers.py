@@ -7,18 +7,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crdkit.amplifiers import amplifiers
 from crdkit.config import RunConfig
+from crdkit.config.build import build_model, build_scorer
 from crdkit.detector import Detector
-from crdkit.evaluation import Scorer
-from crdkit.filters import filters
-from crdkit.graph import CrossmodalGraph, Edge, topology_pairs
-from crdkit.layers import FeatureSpec, matching_levels
-from crdkit.losses import crd_losses
 from crdkit.model import CRD
-from crdkit.student import StudentConfig
+from crdkit.model.graph import CrossmodalGraph, Edge, topology_pairs
+from crdkit.model.layers import FeatureSpec
+from crdkit.model.projections import matching_levels, projections
+from crdkit.model.student import StudentConfig
+from crdkit.training.losses import crd_losses
 
-PARTS = [(registry, name) for registry in (filters, amplifiers) for name in registry]
 VIEWS = {"lite": "rgb", "tokens": "depth", "own": "rgb", "four": "depth"}
 RANDOM = {"name": "timm", "pretrained": False}
 TEACHERS = {
@@ -80,11 +78,11 @@ def test_levels_are_matched_in_order_from_end_to_end(source, target):
     assert matching_levels(target, target) == tuple(range(len(target.sizes)))
 
 
-@pytest.mark.parametrize(("registry", "name"), PARTS, ids=[f"{registry.kind}-{name}" for registry, name in PARTS])
+@pytest.mark.parametrize("name", list(projections))
 @settings(deadline=None, max_examples=40, derandomize=True)
 @given(source=pyramids(), target=pyramids())
-def test_edge_parts_map_any_pyramid_to_any_other(registry, name, source, target):
-    part = registry.get(name)(registry.build_config(name), source=source, target=target)
+def test_edge_parts_map_any_pyramid_to_any_other(name, source, target):
+    part = projections.build(projections.build_config(name), source=source, target=target)
     inputs = [level.requires_grad_() for level in features_of(source)]
     outputs = part(inputs)
     assert_fit(outputs, target)
@@ -97,13 +95,13 @@ def test_edge_parts_map_any_pyramid_to_any_other(registry, name, source, target)
 @settings(deadline=None, max_examples=25, derandomize=True)
 @given(
     specs=st.lists(pyramids(), min_size=1, max_size=4),
-    filter_=st.sampled_from([None, *filters.names()]),
-    amplifier=st.sampled_from([None, *amplifiers.names()]),
+    filter_=st.sampled_from([None, *projections.names()]),
+    amplifier=st.sampled_from([None, *projections.names()]),
     merge=st.sampled_from(["concat", "mean"]),
 )
 def test_a_model_takes_zero_to_three_helpers_of_any_shape(specs, filter_, amplifier, merge):
     named = {f"m{index}": spec for index, spec in enumerate(specs)}
-    filter_, amplifier = filter_ and filters.build_config(filter_), amplifier and amplifiers.build_config(amplifier)
+    filter_, amplifier = (name and projections.build_config(name) for name in (filter_, amplifier))
     pairs = topology_pairs("full" if filter_ or amplifier else "none", list(named))
     edges = tuple(Edge(source=s, target=t, filter=filter_, amplifier=amplifier) for s, t in pairs)
     graph = CrossmodalGraph(modalities=tuple(named), edges=edges)
@@ -133,7 +131,7 @@ def run_of(names, tiny):
 def test_teachers_of_four_kinds_train_score_save_and_load(count, first, tiny, tmp_path):
     names = (list(TEACHERS) * 2)[first : first + count]
     run = run_of(names, tiny)
-    model = CRD.from_config(run)
+    model = build_model(run)
     assert model.specs == {name: SPECS[name] for name in names}
     generator = torch.Generator().manual_seed(0)
     images = {name: torch.rand(2, 1 + 2 * (index % 2), 64, 64, generator=generator) for index, name in enumerate(names)}
@@ -145,12 +143,17 @@ def test_teachers_of_four_kinds_train_score_save_and_load(count, first, tiny, tm
     assert_trained(model.student_parameters())
     assert all(parameter.grad is None for parameter in model.teachers.parameters())
 
-    detector = Detector(config=run, model=model, scorer=Scorer(run))
+    detector = Detector(config=run, model=model, scorer=build_scorer(run))
     with torch.no_grad():
-        maps = detector.scorer(detector.model(images))
+        maps = score(detector, images)
         assert maps.anomaly_map.shape == (2, 64, 64)
         assert bool(torch.isfinite(maps.anomaly_map).all())
         detector.save(tmp_path / "detector")
         loaded = Detector.load(tmp_path / "detector", device="cpu")
-        again = loaded.scorer(loaded.model(images))
+        again = score(loaded, images)
     torch.testing.assert_close(again.anomaly_map, maps.anomaly_map)
+
+
+def score(detector, images):
+    out = detector.model(images)
+    return detector.scorer(detector.scorer.raw_maps(out.teacher, out.output))

@@ -11,13 +11,13 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from crdkit.background import corner_plane, foreground, robust_plane
+from crdkit.data.images import resize_nearest
 from crdkit.errors import ConfigError, DataError
-from crdkit.images import resize_nearest
-from crdkit.modalities import modalities
-from crdkit.modalities.depth import Depth
-from crdkit.modalities.rgb import RGB
-from crdkit.scans import fill_holes, scale_inside
+from crdkit.views import views
+from crdkit.views._background import corner_plane, foreground, robust_plane
+from crdkit.views.depth import Depth
+from crdkit.views.geometry import fill_holes, scale_inside
+from crdkit.views.rgb import RGB
 
 GOLDEN = Path(__file__).parent / "data" / "preprocessing.npz"
 EMPTY_CORNER = 2
@@ -54,9 +54,9 @@ def scene(
 
 
 def test_modalities_are_registered_and_their_options_are_strict() -> None:
-    assert modalities.get("rgb") is RGB
-    assert modalities.get("depth") is Depth
-    assert modalities.build_config("depth") == Depth.Config()
+    assert views.get("rgb") is RGB
+    assert views.get("depth") is Depth
+    assert views.build_config("depth") == Depth.Config()
     assert Depth(Depth.Config(sensor="scan")).sensors == ("scan",)
     assert RGB(RGB.Config(sensor="left")).sensors == ("left",)
     wrong: list[dict[str, Any]] = [
@@ -68,7 +68,7 @@ def test_modalities_are_registered_and_their_options_are_strict() -> None:
     ]
     for options in wrong:
         with pytest.raises(ConfigError):
-            modalities.build_config({"name": "depth"} | options)
+            views.build_config({"name": "depth"} | options)
 
 
 # --- rgb
@@ -230,13 +230,13 @@ def test_the_table_behind_the_object_wins_whichever_way_z_points(turned: tuple[i
 
 
 def test_a_scan_in_which_every_plane_has_points_behind_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crdkit.background._MOST_BEHIND", (0.0,))
+    monkeypatch.setattr("crdkit.views._background._MAX_BEHIND", (0.0,))
     with pytest.raises(DataError, match="has too many measured points behind it; leave the sample out"):
         foreground(scene()[0])
 
 
 def test_a_border_without_a_plane_gives_way_to_the_whole_scan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crdkit.background._MOST_BEHIND", (0.001,))
+    monkeypatch.setattr("crdkit.views._background._MAX_BEHIND", (0.001,))
     xyz, _ = scene(noise=0.0, thickness=0.0)
     rim = np.ones(xyz.shape[:2], bool)
     rim[4:-4, 4:-4] = False

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crdkit.modalities import Modality, modalities
-from crdkit.synthetic import DEFECTS, INFRARED_DEFECTS, OBJECT_KINDS
+from crdkit.data.synthetic import DEFECTS, INFRARED_DEFECTS, OBJECT_KINDS
 from crdkit.testing import check_modality, check_view, example_sensors
+from crdkit.views import View, views
 
 GEOMETRY = {"xyz", "depth", "normals"}
 COLOUR = {"rgb", *(f"image_{light}" for light in range(6))}
@@ -24,12 +24,12 @@ MODES = [
     {"name": "lights", "sensors": ["image_1", "rgb"]},
     *({"name": "rgb", "sensor": f"image_{light}"} for light in range(6)),
 ]
-every_variant = pytest.mark.parametrize("variant", [*modalities.names(), *MODES], ids=str)
+every_variant = pytest.mark.parametrize("variant", [*views.names(), *MODES], ids=str)
 
 
-def build(variant: str | dict) -> Modality:
-    config = modalities.build_config(variant)
-    return modalities.get(config.name)(config)
+def build(variant: str | dict) -> View:
+    config = views.build_config(variant)
+    return views.get(config.name)(config)
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)

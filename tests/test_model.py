@@ -7,16 +7,15 @@ import itertools
 import pytest
 import torch
 
-from crdkit.amplifiers import amplifiers
-from crdkit.amplifiers.inverted_bottleneck import InvertedBottleneckConfig
 from crdkit.errors import ConfigError, CrdkitError
-from crdkit.filters import filters
-from crdkit.filters.bottleneck import BottleneckConfig, BottleneckProjection
-from crdkit.graph import CrossmodalGraph, Edge, topology_pairs
-from crdkit.layers import FeatureSpec, matching_levels
-from crdkit.losses import TERMS, crd_losses
 from crdkit.model import CRD
-from crdkit.student import StudentConfig
+from crdkit.model.graph import CrossmodalGraph, Edge, topology_pairs
+from crdkit.model.layers import FeatureSpec
+from crdkit.model.projections import matching_levels, projections
+from crdkit.model.projections.bottleneck import Bottleneck
+from crdkit.model.projections.inverted_bottleneck import InvertedBottleneck
+from crdkit.model.student import StudentConfig
+from crdkit.training.losses import TERMS, crd_losses
 
 CNN = FeatureSpec(channels=(4, 6, 10), sizes=(16, 8, 4), signed=False)
 PLAIN = FeatureSpec(channels=(7, 7), sizes=(9, 9), signed=True)  # tokens of a vision transformer
@@ -29,8 +28,8 @@ def build(specs, topology="full", *, filter_="bottleneck", amplifier="inverted_b
         Edge(
             source=source,
             target=target,
-            filter=filters.build_config(filter_) if filter_ else None,
-            amplifier=amplifiers.build_config(amplifier) if amplifier else None,
+            filter=projections.build_config(filter_) if filter_ else None,
+            amplifier=projections.build_config(amplifier) if amplifier else None,
         )
         for source, target in topology_pairs(topology, list(specs))
     )
@@ -121,7 +120,7 @@ def test_merge_is_a_softmax_over_decoder_and_amplifiers():
 @pytest.mark.parametrize("size", [1, 2, 4, 8, 16])
 def test_bottleneck_compresses_to_size_and_restores(size):
     spec = FeatureSpec(channels=(4, 8), sizes=(16, 8), signed=False)
-    part = BottleneckProjection(BottleneckConfig(size=size), source=spec, target=spec)
+    part = Bottleneck(Bottleneck.Config(size=size), source=spec, target=spec)
     smallest = []
     for module in part.levels:
         for layer in module:
@@ -133,14 +132,14 @@ def test_bottleneck_compresses_to_size_and_restores(size):
 
 def test_bottleneck_takes_divisors_that_are_no_power_of_two():
     spec = FeatureSpec(channels=(4,), sizes=(30,), signed=False)
-    part = BottleneckProjection(BottleneckConfig(size=5), source=spec, target=spec)
+    part = Bottleneck(Bottleneck.Config(size=5), source=spec, target=spec)
     kernels = [layer.kernel_size for layer in part.levels[0] if hasattr(layer, "kernel_size")]
     assert kernels == [(2, 2), (3, 3), (3, 3), (2, 2)]
     assert shapes(part([torch.randn(1, 4, 30, 30)])) == [(1, 4, 30, 30)]
 
 
 def test_expansion_sets_the_middle_channels():
-    part = amplifiers.get("inverted_bottleneck")(InvertedBottleneckConfig(expansion=4), source=CNN, target=CNN)
+    part = projections.get("inverted_bottleneck")(InvertedBottleneck.Config(expansion=4), source=CNN, target=CNN)
     assert [module[3].out_channels for module in part.levels] == [16, 24, 40]
 
 
@@ -162,7 +161,7 @@ def test_clear_errors():
         ConfigError, match=r"student\.depths \(=\[1\]\) needs one entry >= 1 per level of the teacher \(3\)"
     ):
         build({"a": CNN}, depths=(1,))
-    with pytest.raises(ConfigError, match=r"specs are of \['b'\], but the graph joins \['a'\]"):
+    with pytest.raises(ConfigError, match=r"specs are for \['b'\], but the graph joins \['a'\]"):
         CRD(specs={"b": CNN}, graph=CrossmodalGraph(modalities=("a",)))
     model = build({"a": CNN})
     with pytest.raises(CrdkitError, match="features of modality 'a' are missing"):

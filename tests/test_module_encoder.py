@@ -12,10 +12,10 @@ from torch import nn
 
 import crdkit
 from crdkit.detector import Detector
-from crdkit.encoders import encoders
-from crdkit.encoders.module import ModuleConfig, ModuleEncoder
 from crdkit.errors import ConfigError, UnknownNameError
-from crdkit.layers import FeatureSpec
+from crdkit.model.encoders import encoders
+from crdkit.model.encoders.module import ModuleConfig, ModuleEncoder
+from crdkit.model.layers import FeatureSpec
 
 FOUR_LEVELS = """
 from torch import nn
@@ -166,7 +166,7 @@ MAPS = r"encoder 'module' must return a list of \(B, C, S, S\) float maps, fine 
         ("leaks", "encoder 'module' lets gradients through level 0: a teacher is frozen"),
         ("wrong_channels", r"declares channels \(4,\), but images of 224 x 224 give \(3,\)"),
         ("wrong_strides", r"declares strides \(2,\), but images of 224 x 224 give \(1,\)"),
-        ("fixed_size", r"cannot see images of 224 x 224: The size of tensor.*set encoder\.image_size"),
+        ("fixed_size", r"cannot process images of 224 x 224: The size of tensor.*set encoder\.image_size"),
     ],
 )
 def test_networks_that_do_not_fit_the_contract(name, message, my_package):

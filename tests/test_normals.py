@@ -10,13 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crdkit.background import foreground
+from crdkit.data.images import resize_image
+from crdkit.data.synthetic import OBJECT_KINDS, make_scene, render_normals, render_xyz, sample_key, scanner_camera
 from crdkit.errors import ConfigError, DataError
-from crdkit.images import resize_image
-from crdkit.modalities import modalities
-from crdkit.modalities.normals import Normals, metric_normals
-from crdkit.synthetic import OBJECT_KINDS, make_scene, render_normals, render_xyz, sample_key, scanner_camera
 from crdkit.testing import example_sensors
+from crdkit.views import views
+from crdkit.views._background import foreground
+from crdkit.views.normals import Normals, metric_normals
 
 GOLDEN = Path(__file__).parent / "data" / "preprocessing.npz"
 
@@ -240,7 +240,7 @@ def test_an_image_is_read_like_a_colour_image_unless_decoded() -> None:
     sensors = example_sensors(["normals"], size=(50, 70))
     as_colours = view(sensors, sensor="normals")
     np.testing.assert_array_equal(as_colours, resize_image(sensors["normals"], 64) / np.float32(255))
-    rgb = modalities.get("rgb")(modalities.build_config({"name": "rgb", "sensor": "normals"}))
+    rgb = views.get("rgb")(views.build_config({"name": "rgb", "sensor": "normals"}))
     torch.testing.assert_close(torch.from_numpy(as_colours.transpose(2, 0, 1)), rgb(sensors, image_size=64))
 
 
@@ -290,4 +290,4 @@ def test_other_arrays_are_refused(array: np.ndarray, message: str) -> None:
 @pytest.mark.parametrize("options", [{"kernel": 4}, {"scale": 0}, {"mode": "sobel"}, {"plane": "corner"}, {"size": 1}])
 def test_options_are_strict(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
-        modalities.build_config({"name": "normals"} | options)
+        views.build_config({"name": "normals"} | options)

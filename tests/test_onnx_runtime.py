@@ -13,18 +13,17 @@ import pytest
 import torch
 from torch import nn
 
-from crdkit.amplifiers import amplifiers
-from crdkit.amplifiers.inverted_bottleneck import InvertedBottleneckConfig
+from crdkit.config.build import build_model, build_scorer
 from crdkit.detector import Detector
-from crdkit.encoders import Encoder, encoders
+from crdkit.detector._onnx import OLDEST_TORCH, CompiledBranch, CompiledTeacher
 from crdkit.errors import ConfigError, CrdkitError
-from crdkit.evaluation import Scorer
-from crdkit.filters import filters
-from crdkit.filters.bottleneck import BottleneckConfig
-from crdkit.graph import CrossmodalGraph, Edge
-from crdkit.layers import FeatureSpec
 from crdkit.model import CRD
-from crdkit.onnx_runtime import OLDEST_TORCH, CompiledBranch, CompiledTeacher
+from crdkit.model.encoders import Encoder, encoders
+from crdkit.model.graph import CrossmodalGraph, Edge
+from crdkit.model.layers import FeatureSpec
+from crdkit.model.projections import projections
+from crdkit.model.projections.bottleneck import Bottleneck
+from crdkit.model.projections.inverted_bottleneck import InvertedBottleneck
 
 pytestmark = pytest.mark.skipif(torch.__version__ < OLDEST_TORCH, reason=f"compile asks for torch {OLDEST_TORCH}")
 
@@ -46,7 +45,7 @@ def without_pytorch(detector, monkeypatch):
     def refuse(*_arguments, **_options):
         raise AssertionError("PyTorch ran a network")
 
-    for part in [*detector._inference.teachers.values(), *detector._inference.branches.values()]:
+    for part in [*detector._engine.teachers.values(), *detector._engine.branches.values()]:
         monkeypatch.setattr(part, "forward", refuse)
 
 
@@ -78,7 +77,7 @@ def test_a_detector_that_has_predicted_can_be_copied_and_pickled(finished, sampl
     expected = detector.predict(samples[0])
     same(pickle.loads(pickle.dumps(detector)).predict(samples[0]), expected)
     copied = copy.deepcopy(detector)
-    for branch in detector._inference.branches.values():
+    for branch in detector._engine.branches.values():
         for parameter in branch.parameters():
             parameter.data.zero_()
     same(copied.predict(samples[0]), expected)
@@ -86,7 +85,7 @@ def test_a_detector_that_has_predicted_can_be_copied_and_pickled(finished, sampl
 
 def test_samples_without_a_sensor_are_predicted_as_before(tiny, samples):
     config = tiny.with_overrides("training.modality_dropout=0.3")
-    detector = Detector(config=config, model=CRD.from_config(config), scorer=Scorer(config))
+    detector = Detector(config=config, model=build_model(config), scorer=build_scorer(config))
     some = [samples[0], {"rgb": samples[1]["rgb"]}, {"xyz": samples[2]["xyz"]}]
     expected = [*detector.predict_batch(some), *(detector.predict(sample) for sample in some)]
     detector.compile()
@@ -99,8 +98,8 @@ def edge(source, target, filtered=True, amplified=True):
     return Edge(
         source=source,
         target=target,
-        filter=BottleneckConfig(size=2) if filtered else None,
-        amplifier=InvertedBottleneckConfig() if amplified else None,
+        filter=Bottleneck.Config(size=2) if filtered else None,
+        amplifier=InvertedBottleneck.Config() if amplified else None,
     )
 
 
@@ -163,7 +162,7 @@ def test_a_missing_package_is_named(detector, samples, monkeypatch, package):
 
 
 def test_an_older_pytorch_is_named(detector, monkeypatch):
-    monkeypatch.setattr("crdkit.onnx_runtime.OLDEST_TORCH", "999.1")
+    monkeypatch.setattr("crdkit.detector._onnx.OLDEST_TORCH", "999.1")
     with pytest.raises(ConfigError, match=r"compiling needs torch >= 999.1, found 2\..*; upgrade it"):
         detector.compile()
 
@@ -189,14 +188,15 @@ def test_a_full_disk_is_said(monkeypatch):
     def full(*_arguments):
         raise OSError(28, "No space left on device", "/somewhere/network.onnx")
 
-    monkeypatch.setattr("crdkit.onnx_runtime._export", full)
+    monkeypatch.setattr("crdkit.detector._onnx._export", full)
     with pytest.raises(CrdkitError, match=r"crdkit-.*: cannot be written: No space left on device; free space there"):
         CompiledTeacher(nn.Identity(), torch.rand(2, 3, 8, 8), threads=1, name="the teacher of 'rgb'")
 
 
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in (filters, amplifiers) for name in kind])
-def test_every_registered_part_of_an_edge_can_be_compiled(kind, name):
-    part = {"filter" if kind is filters else "amplifier": kind.get(name).Config()}
+@pytest.mark.parametrize("role", ["filter", "amplifier"])
+@pytest.mark.parametrize("name", list(projections))
+def test_every_registered_projection_can_be_compiled(role, name):
+    part = {role: projections.build_config(name)}
     parts = {"filter": None, "amplifier": None} | part
     graph = CrossmodalGraph(modalities=("a", "b"), edges=(Edge(source="b", target="a", **parts),))
     branch_specs = {"a": THREE, "b": THREE}
@@ -210,7 +210,7 @@ def test_every_registered_part_of_an_edge_can_be_compiled(kind, name):
 
 
 def test_the_teacher_without_a_network_can_be_compiled():
-    encoder: Encoder = encoders.get("efficientnet_lite0")(encoders.get("efficientnet_lite0").Config())
+    encoder: Encoder = encoders.build(encoders.build_config("efficientnet_lite0"))
     images = torch.rand(3, 1, 64, 64)
     found = CompiledTeacher(encoder, torch.rand(2, 3, 64, 64), threads=1, name="lite0")(images)
     for level, expected in zip(found, encoder(images), strict=True):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 
-from crdkit.model import CRD
-from crdkit.placement import Rows, place
-from crdkit.resident import TeacherFeatures, build_dataset, build_views, bytes_per_sample, load_split
-from crdkit.run_directory import read_metrics
+from crdkit._core.memory import plan_memory
+from crdkit.config.build import build_dataset, build_model, build_views
+from crdkit.model.shapes import feature_bytes
+from crdkit.runs.directory import read_metrics
+from crdkit.training import TeacherFeatures
+from crdkit.training._features import Rows
+from crdkit.views.split import load_split
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 VIEWS = {"train": 40, "validation": 10, "test": 20}
@@ -31,7 +36,7 @@ VIEWS = {"train": 40, "validation": 10, "test": 20}
     ],
 )
 def test_what_is_kept_where(device, budget, pinned, features, on_device):
-    chosen = place(VIEWS, features=100, device=device, budget=budget, pinned=pinned)
+    chosen = plan_memory(VIEWS, features=100, device=device, budget=budget, pinned=pinned)
     assert chosen.features_at == features
     assert {split for split, level in chosen.views_at.items() if level == "device"} == on_device
     assert list(chosen.views_at) == list(VIEWS)
@@ -40,7 +45,7 @@ def test_what_is_kept_where(device, budget, pinned, features, on_device):
 
 
 def test_without_training_there_are_only_views():
-    chosen = place({"test": 30}, features=None, device=GPU, budget=29, pinned=0)
+    chosen = plan_memory({"test": 30}, features=None, device=GPU, budget=29, pinned=0)
     assert chosen.features_at is None
     assert chosen.to_dict(cached=["test"]) == {
         "budget_bytes": 29,
@@ -52,8 +57,8 @@ def test_without_training_there_are_only_views():
 
 @pytest.fixture(scope="module")
 def loaded(tiny):
-    split = load_split(build_dataset(tiny), "train", views=build_views(tiny), device=CPU)
-    return CRD.from_config(tiny), split.inputs
+    split = load_split(build_dataset(tiny), "train", views=build_views(tiny))
+    return build_model(tiny), split.inputs
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -87,7 +92,7 @@ def test_features_are_kept_in_their_precision(loaded):
     )
     for one, other in zip(plain, rounded, strict=True):
         assert torch.equal(one.bfloat16().float(), other)
-    half, whole = (bytes_per_sample(model, dtype) for dtype in (torch.bfloat16, torch.float32))
+    half, whole = (feature_bytes(model.specs, dtype) for dtype in (torch.bfloat16, torch.float32))
     levels = TeacherFeatures(model, inputs, batch_size=4).batch(torch.arange(1)).values()
     assert 2 * half == whole == sum(level.nbytes for pyramid in levels for level in pyramid)
 
@@ -96,9 +101,9 @@ def test_the_next_batch_is_sent_before_the_one_before_is_used():
     happened = []
 
     class Watched(Rows):
-        def _send(self, indices):
+        def _queue_copies(self, indices):
             happened.append(f"send {indices.tolist()}")
-            return super()._send(indices)
+            return super()._queue_copies(indices)
 
     store = torch.arange(12.0).reshape(6, 2)
     rows = Watched({"rgb": [store]}, device=CPU, host=True)
@@ -114,18 +119,17 @@ def test_a_batch_from_host_memory_is_a_copy():
     assert not store.any()
 
 
-def test_a_run_says_what_it_keeps(finished, tiny, tmp_path, capsys):
+def test_a_run_reports_what_it_keeps(finished, tiny, tmp_path, caplog):
     from crdkit import fit
-    from crdkit.progress import set_quiet
 
     kept = read_metrics(finished)["resident"]
     assert kept["budget_bytes"] == 8 * 2**30
     counts = {split: view["bytes"] // (4 * 64 * 64 * 4) for split, view in kept["views"].items()}  # 3 + 1 channels
     assert counts == read_metrics(finished)["counts"]
     assert kept["features"]["at"] == "device"
-    set_quiet(False)
-    fit(tiny.with_overrides("training.resident_gib=0", "training.precision=fp32"), tmp_path / "run")
-    assert "GiB, recomputed on cpu (training.resident_gib=0)" in capsys.readouterr().err
+    with caplog.at_level(logging.INFO, logger="crdkit"):
+        fit(tiny.with_overrides("training.resident_gib=0", "training.precision=fp32"), tmp_path / "run")
+    assert "GiB, recomputed on cpu (training.resident_gib=0)" in caplog.text
     assert read_metrics(tmp_path / "run")["resident"]["features"]["at"] == "recomputed"
     assert read_metrics(tmp_path / "run")["aggregate"].keys() == read_metrics(finished)["aggregate"].keys()
 
@@ -144,4 +148,4 @@ def test_channels_must_not_change_between_samples(tiny):
 
     dataset = build_dataset(tiny.with_overrides("data.workers=1"))
     with pytest.raises(DataError, match=r"'rgb' gives \(1, 64, 64\) for sample .*, but \(3, 64, 64\)"):
-        load_split(dataset, "train", views={"rgb": Changing(rgb.config)}, device=CPU)
+        load_split(dataset, "train", views={"rgb": Changing(rgb.config)})

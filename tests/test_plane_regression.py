@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression, RANSACRegressor
 
-from crdkit.plane_regression import PlaneRegression
+from crdkit.views._plane_regression import PlaneRegression
 
 
 def points(seed: int, count: int, spread: float) -> tuple[np.ndarray, np.ndarray]:

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from conftest import TINY
 
-from crdkit.aggregations import aggregations
 from crdkit.cli import main
 from crdkit.config import RunConfig
+from crdkit.config.plugins import import_plugin, resolve_plugin
 from crdkit.errors import ConfigError, DuplicateNameError
-from crdkit.plugins import import_plugin, resolve_plugin
+from crdkit.scoring.aggregations import aggregations
 
 PART = '''
 from typing import Literal
@@ -23,7 +23,7 @@ from typing import Literal
 import torch
 from {name}_sibling import POWER
 
-from crdkit.aggregations import Aggregation, AggregationConfig, aggregations
+from crdkit.scoring.aggregations import Aggregation, AggregationConfig, aggregations
 
 
 class OwnConfig(AggregationConfig):
@@ -41,7 +41,7 @@ class Own(Aggregation):
 '''
 
 
-WITHOUT_REPORTS = "import crdkit.run_directory as d; d.write_report = lambda *_args, **_options: None; "
+WITHOUT_REPORTS = "import crdkit.runs.directory as d; d.write_report = lambda *_args, **_options: None; "
 """The figures take most of the time of a tiny run."""
 
 
@@ -89,7 +89,7 @@ def test_a_part_of_ones_own_through_the_command_line(scans, tmp_path):
     part.rename(elsewhere / part.name)
     lost = crdkit_in(work, "-q", "evaluate", "run")
     assert lost.returncode == 2
-    assert f"config.json: plugin '{part}' cannot be imported: there is no such file; put it there" in lost.stderr
+    assert f"config.json: plugin '{part}' cannot be imported: the file does not exist; put it there" in lost.stderr
     (work / "own_cli_sibling.py").rename(elsewhere / "own_cli_sibling.py")
     found = crdkit_in(elsewhere, "-q", "evaluate", work / "run")
     assert found.returncode == 0, found.stderr
@@ -186,7 +186,7 @@ def test_installed_packages_register_their_parts_and_a_broken_one_hides_none(tmp
     (site / "crashes.py").write_text("1 / 0\n")
     installed(site, absent="a_module_that_is_not_there", crashes="crashes", sound="own_installed")
     code = (
-        "from crdkit.aggregations import aggregations\nfrom crdkit.encoders import encoders\n"
+        "from crdkit.scoring.aggregations import aggregations\nfrom crdkit.model.encoders import encoders\n"
         "print('own_installed' in aggregations, 'normalised_sum' in aggregations, 'timm' in encoders)\n"
         "try:\n    encoders.get('crash')\nexcept ValueError as error:\n    print(error)\n"
     )

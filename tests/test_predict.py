@@ -18,12 +18,12 @@ import torch
 from PIL import Image
 from test_cli import fails, run
 
+from crdkit._core.progress import set_quiet
 from crdkit.cli import main
+from crdkit.config.build import build_dataset
 from crdkit.detector import Detector
-from crdkit.onnx_runtime import OLDEST_TORCH
-from crdkit.predict import open_folder, predict_inputs
-from crdkit.progress import set_quiet
-from crdkit.resident import build_dataset
+from crdkit.detector._onnx import OLDEST_TORCH
+from crdkit.detector.files import open_folder, predict_inputs
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +136,8 @@ def test_careless_use(capsys, finished, scans, tmp_path):
     assert "give one folder" in fails(capsys, "predict", finished, scans, f"rgb={image}")
     assert "given twice" in fails(capsys, "predict", finished, f"rgb={image}", f"rgb={image}")
     assert "did you mean 'rgb'" in fails(capsys, "predict", finished, f"rgbb={image}")
-    assert "takes data.*" in fails(capsys, "predict", finished, scans, "training.epochs=2")
-    assert "holds no samples of a known layout" in fails(capsys, "predict", finished, tmp_path)
+    assert "accepts data.*" in fails(capsys, "predict", finished, scans, "training.epochs=2")
+    assert "holds no samples in a known layout" in fails(capsys, "predict", finished, tmp_path)
     pair = (f"rgb={image}", f"xyz={tmp_path / 'lost.tiff'}")
     assert "lost.tiff: the file does not exist" in fails(capsys, "predict", finished, *pair, *out)
     assert not (tmp_path / "out").exists()
@@ -169,7 +169,7 @@ def test_a_failure_at_the_end_leaves_nothing(finished, scans, tmp_path, monkeypa
     def stop(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("crdkit.predict._colour", stop)
+    monkeypatch.setattr("crdkit.detector.files._colour", stop)
     assert main(["--quiet", "predict", str(finished), str(scans), "--out", str(tmp_path / "out")]) == 130
     assert list(tmp_path.iterdir()) == []
 

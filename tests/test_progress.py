@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from crdkit import progress
+from crdkit._core import progress
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import golden
 import pytest
 import torch
 
-from crdkit import reference
+from crdkit._core.progress import set_quiet
 from crdkit.cli import main
 from crdkit.detector import Detector
 from crdkit.errors import DetectorFormatError
-from crdkit.progress import set_quiet
-from crdkit.run_directory import read_metrics
+from crdkit.paper import checkpoints as reference
+from crdkit.runs.directory import read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +106,8 @@ def test_what_cannot_be_scored_ends_in_one_line(capsys, finished, students, tmp_
     (tmp_path / "text.pth").write_text("no weights")
     (tmp_path / "cut.pth").write_bytes((tmp_path / "one.pth").read_bytes()[:900])
     check(capsys, finished, tmp_path, "pickle.pth", "is ")
-    check(capsys, finished, tmp_path, "text.pth", "no file of torch.save")
-    check(capsys, finished, tmp_path, "cut.pth", "no file of torch.save")
+    check(capsys, finished, tmp_path, "text.pth", "not written by torch.save")
+    check(capsys, finished, tmp_path, "cut.pth", "not written by torch.save")
     check(capsys, finished, tmp_path, "missing.pth", "missing.pth: cannot be read: No such file")
     assert not harm.exists()
 

@@ -10,8 +10,8 @@ import golden
 import pytest
 import torch
 
-from crdkit.run_directory import read_metrics
-from crdkit.synthetic import write_mvtec3d
+from crdkit.data.synthetic import write_mvtec3d
+from crdkit.runs.directory import read_metrics
 
 GIB = 2**30
 
@@ -27,7 +27,7 @@ run = crdkit.RunConfig.preset("crd-mvtec3d").with_overrides(
     f"modalities.depth.encoder={untrained}", "training.epochs=1", "training.batch_size=2", "training.device=cpu",
 )
 detector = crdkit.fit(run)
-from crdkit.resident import build_dataset
+from crdkit.config.build import build_dataset
 dataset = build_dataset(run)
 scores = [detector.predict(dataset.read(record).sensors).score for record in dataset.records("test")[:2]]
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

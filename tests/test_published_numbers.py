@@ -7,9 +7,9 @@ import importlib.resources
 
 import pytest
 
-from crdkit import published
 from crdkit.errors import UnknownNameError
-from crdkit.metrics import LIMITS
+from crdkit.paper import numbers as published
+from crdkit.scoring.metrics import LIMITS
 
 CATEGORIES = ("bagel", "cable_gland", "carrot", "cookie", "dowel", "foam", "peach", "potato", "rope", "tire")
 METRICS = {"I-AUROC", "P-AUROC", "AU-PRO@30%", "I-AP", "P-AP"}
@@ -40,7 +40,7 @@ def test_every_table_is_there_and_every_file_is_a_table():
     assert counts == {
         "1": 10, "2": 10, "3": 30, "4": 20, "5": 20, "6": 15, "7": 15, "8": 6, "11": 20, "12": 15, "13": 15, "trd": 7,
     }  # fmt: skip
-    files = {entry.name for entry in importlib.resources.files("crdkit.published").iterdir()}
+    files = {entry.name for entry in importlib.resources.files("crdkit.paper.numbers").iterdir()}
     assert len({name for name in files if name.endswith(".csv")}) == len(counts)
     for name in published.tables():
         table = published.table(name)

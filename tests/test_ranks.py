@@ -14,18 +14,18 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
+from crdkit._core.distributed import Ranks, claim
+from crdkit.data.synthetic import write_mvtec3d
 from crdkit.errors import CrdkitError
-from crdkit.ranks import Ranks, claim
-from crdkit.synthetic import write_mvtec3d
 
 CATEGORIES = ("biscuit", "gear", "biscuit_b", "gear_b")
 LONG_S = 600  # what only a hang takes, on a busy machine too
 WITHOUT_REPORTS = """
-import crdkit.run_directory
+import crdkit.runs.directory
 from crdkit.cli import entry_point
 
 # the figures take most of the time of a tiny run
-crdkit.run_directory.write_report = lambda *_args, **_options: None
+crdkit.runs.directory.write_report = lambda *_args, **_options: None
 entry_point()
 """
 LINUX = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds ranks in /proc")
@@ -34,15 +34,15 @@ LINUX = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="find
 def test_alone_without_a_launcher(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    assert Ranks.from_environment() == Ranks(rank=0, count=1, local=0)
+    assert Ranks.from_environment() == Ranks(rank=0, world_size=1, local_rank=0)
     called = []
     Ranks().agree(lambda: called.append(1))
     assert called == [1]
     for name, value in {"RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": "x", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert Ranks.from_environment() == Ranks(rank=3, count=4, local=1)
-    assert not Ranks.from_environment().leader
+    assert Ranks.from_environment() == Ranks(rank=3, world_size=4, local_rank=1)
+    assert not Ranks.from_environment().is_main
     monkeypatch.setenv("RANK", "x")
     with pytest.raises(CrdkitError, match="must be numbers, as torchrun sets"):
         Ranks.from_environment()
@@ -51,7 +51,7 @@ def test_alone_without_a_launcher(monkeypatch):
 def test_a_claim_ends_with_its_process(tmp_path):
     lock = tmp_path / "run.lock"
     code = (
-        "import sys, time; from pathlib import Path; from crdkit.ranks import claim\n"
+        "import sys, time; from pathlib import Path; from crdkit._core.distributed import claim\n"
         "with claim(Path(sys.argv[1])) as ours: print(ours, flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE, text=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import crdkit
-from crdkit.run_directory import read_metrics
+from crdkit.runs.directory import read_metrics
 
 ROOT = os.environ.get("CRDKIT_REAL_SAMPLE")
 

@@ -5,14 +5,14 @@ from typing import Literal
 
 import pytest
 
-from crdkit.aggregations import Aggregation, AggregationConfig, aggregations
+from crdkit._core.registry import Registry
 from crdkit.errors import ConfigError, DuplicateNameError, UnknownNameError
-from crdkit.registry import Registry
+from crdkit.scoring.aggregations import Aggregation, AggregationConfig, aggregations
 
 
 @pytest.fixture
 def registry():
-    return Registry("aggregation", package="crdkit.aggregations")
+    return Registry("aggregation", package="crdkit.scoring.aggregations")
 
 
 def part(module="somewhere", name="Part"):
@@ -40,7 +40,7 @@ def test_registering_a_reloaded_module_again_is_no_conflict(registry):
 
 
 def test_every_builtin_is_found_without_importing_it_first():
-    from crdkit.catalogue import REGISTRIES
+    from crdkit.config.catalogue import REGISTRIES
 
     assert {kind: bool(registry.names()) for kind, registry in REGISTRIES.items()} == dict.fromkeys(REGISTRIES, True)
     assert "normalised_sum" in aggregations
@@ -51,11 +51,11 @@ def test_a_missing_optional_dependency_hides_no_other_name(tmp_path, monkeypatch
     package = tmp_path / "parts"
     package.mkdir()
     (package / "__init__.py").write_text(
-        "from crdkit.registry import Registry\nparts = Registry('part', package=__name__)\n"
+        "from crdkit._core.registry import Registry\nparts = Registry('part', package=__name__)\n"
     )
     (package / "broken.py").write_text("import a_package_that_is_not_installed\n")
     (package / "sound.py").write_text(
-        "from parts import parts\nfrom crdkit.registry import Component\n"
+        "from parts import parts\nfrom crdkit._core.registry import Component\n"
         "@parts.register('sound')\nclass Sound(Component):\n    pass\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))

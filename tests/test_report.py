@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crdkit import metrics
 from crdkit.errors import CrdkitError
-from crdkit.report import METRICS, MISSING, ReportData, gallery, label, percent, write_report
+from crdkit.report import gallery
+from crdkit.report.data import ReportData
 from crdkit.report.gallery import Scale, mistakes, order
+from crdkit.report.page import write_report
+from crdkit.scoring import metrics
+from crdkit.scoring.names import METRICS, MISSING, label, percent
 
 CURVES = ("histogram", "loss", "pro", "roc")
 VOID = {"meta", "img", "br"}
@@ -277,7 +280,7 @@ def test_colour_scale_is_common_and_survives_constant_maps() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scores": np.zeros(5)}, "scores holds 5 samples, sample_ids holds 6"),
+        ({"scores": np.zeros(5)}, "scores holds 5 samples, but sample_ids holds 6"),
         ({"inputs": {"rgb": np.zeros((6, 2, 8, 8))}}, r"inputs\['rgb'\] \(shape \(6, 2, 8, 8\)\) must be"),
         ({"sample_ids": []}, "sample_ids is empty"),
     ],
@@ -291,6 +294,6 @@ def test_import_is_light() -> None:
     import subprocess
     import sys
 
-    code = "import sys, crdkit.report; print([m for m in ('matplotlib', 'jinja2', 'PIL') if m in sys.modules])"
+    code = "import sys, crdkit.report.page; print([m for m in ('matplotlib', 'jinja2', 'PIL') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

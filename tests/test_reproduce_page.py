@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
+from crdkit._core.progress import set_quiet
 from crdkit.cli import main
 from crdkit.config import RunConfig, preset_names
-from crdkit.progress import set_quiet
 
 PAGE = Path(__file__).parents[1] / "docs/reproduce.md"
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="needs the docs beside the tests")

@@ -7,25 +7,30 @@ import importlib.resources
 import json
 import math
 import platform
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
 import crdkit
-from crdkit import run as run_module
-from crdkit.config import RunConfig, TrainingConfig
+from crdkit._core.branches import side_by_side
+from crdkit._core.device import select_device
+from crdkit.config import RunConfig
+from crdkit.config.build import build_dataset, build_model, build_scorer, build_views
+from crdkit.detector import Detector
 from crdkit.errors import ConfigError, CrdkitError, DataError
-from crdkit.evaluation import Maps, Scorer, calibrate, measure
-from crdkit.metrics import evaluate, label_regions
-from crdkit.model import CRD
-from crdkit.rescore import evaluate_run
-from crdkit.resident import build_dataset, build_views, load_split
-from crdkit.run import fit
-from crdkit.run_directory import read_metrics
-from crdkit.step import build_optimizers, train_step, uses_bf16
-from crdkit.threads import side_by_side
-from crdkit.training import learning_rate, select_device
+from crdkit.runs.directory import read_metrics
+from crdkit.runs.evaluate import evaluate_run
+from crdkit.runs.fit import fit
+from crdkit.scoring.measure import measure
+from crdkit.scoring.metrics import evaluate, label_regions
+from crdkit.scoring.scorer import Maps
+from crdkit.training import TrainingConfig
+from crdkit.training.loop import learning_rate
+from crdkit.training.step import build_optimizers, train_step, uses_bf16
+from crdkit.views.split import load_split
 
 KEYS = [
     *(f"{level}_{metric}" for level in ("image", "pixel") for metric in ("auroc", "ap", "f1_max")),
@@ -101,11 +106,11 @@ def test_the_run_directory_alone_repeats_the_run(finished, tmp_path):
     assert (tmp_path / "repeated/scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
 
 
-def test_joint_and_separate_optimisers_agree(tiny):
+def test_one_adam_per_branch_equals_a_joint_one(tiny):
+    options = tiny.training
     results = []
-    for kind in ("per_branch", "joint"):
-        config = tiny.with_overrides(f"training.optimizers={kind}")
-        model = CRD.from_config(config)
+    for joint in (False, True):
+        model = build_model(tiny)
         features = {
             name: [
                 torch.rand(4, c, s, s, generator=torch.Generator().manual_seed(0))
@@ -113,20 +118,26 @@ def test_joint_and_separate_optimisers_agree(tiny):
             ]
             for name, spec in model.specs.items()
         }
-        optimizers = build_optimizers(model, config.training)
-        assert len(optimizers) == (2 if kind == "per_branch" else 1)
+        optimizers = build_optimizers(model, options)
+        assert len(optimizers) == 2
+        if joint:
+            adam = torch.optim.Adam(
+                model.student_parameters(), lr=options.learning_rate, betas=options.betas, fused=True
+            )
+            optimizers = [Mock(), SimpleNamespace(zero_grad=adam.zero_grad, step=adam.step)]
         model.train()
-        results.append([train_step(model, features, optimizers, config.training) for _ in range(3)])
+        results.append([train_step(model, features, optimizers, options) for _ in range(3)])
     torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
 
 
 def test_calibration_is_the_population_statistics_of_unsmoothed_maps(tiny):
     dataset, views = build_dataset(tiny), build_views(tiny)
-    split = load_split(dataset, "validation", views=views, device=torch.device("cpu"))
-    model, scorer = CRD.from_config(tiny).eval(), Scorer(tiny)
-    calibrate(model, scorer, split, batch_size=2)
+    split = load_split(dataset, "validation", views=views)
+    model, scorer = build_model(tiny).eval(), build_scorer(tiny)
+    Detector(config=tiny, model=model, scorer=scorer).calibrate(split)
     with torch.no_grad():
-        raw = scorer.raw_maps(model(split.inputs))
+        out = model(split.inputs)
+        raw = scorer.raw_maps(out.teacher, out.output)
     for index, name in enumerate(model.modalities):
         values = raw[name].double().numpy()
         assert scorer.aggregation.mean[index].item() == pytest.approx(np.mean(values), rel=1e-6)
@@ -175,7 +186,7 @@ def test_aupro_with_100_thresholds_is_measured_on_demand(tiny, finished, tmp_pat
 
 
 def test_regions_are_labelled_once_per_evaluation(tiny, monkeypatch):
-    split = load_split(build_dataset(tiny), "test", views=build_views(tiny), device=torch.device("cpu"))
+    split = load_split(build_dataset(tiny), "test", views=build_views(tiny))
     maps = Maps(
         anomaly_map=torch.rand(len(split), 64, 64, generator=torch.Generator().manual_seed(0)),
         pred_score=torch.zeros(len(split)),
@@ -188,8 +199,10 @@ def test_regions_are_labelled_once_per_evaluation(tiny, monkeypatch):
         alone = evaluate(maps.anomaly_map[rows], split.masks[rows], labels=split.labels[rows])
         assert values == {key: alone[key] for key in values}
     labelled = []
-    monkeypatch.setattr("crdkit.metrics.label_regions", lambda _: pytest.fail("labelled again"))
-    monkeypatch.setattr("crdkit.evaluation.label_regions", lambda masks: labelled.append(1) or label_regions(masks))
+    monkeypatch.setattr("crdkit.scoring.metrics.label_regions", lambda _: pytest.fail("labelled again"))
+    monkeypatch.setattr(
+        "crdkit.scoring.measure.label_regions", lambda masks: labelled.append(1) or label_regions(masks)
+    )
     assert measure(maps, split) == expected
     assert labelled == [1]
 
@@ -198,7 +211,7 @@ def test_evaluate_a_finished_run(finished, scans, tmp_path):
     metrics = evaluate_run(finished, f"data.root={scans}", out=tmp_path / "again")
     assert metrics["aggregate"] == read_metrics(finished)["aggregate"]
     assert (tmp_path / "again/scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
-    with pytest.raises(ConfigError, match=r"'training\.epochs=3': a finished run is evaluated on other data only"):
+    with pytest.raises(ConfigError, match=r"'training\.epochs=3': a finished run can only be evaluated on other data"):
         evaluate_run(finished, "training.epochs=3")
     assert metrics["seconds"].keys() == read_metrics(finished)["seconds"].keys()
     assert metrics["counts"] == {"train": None, "validation": None, "test": read_metrics(finished)["counts"]["test"]}
@@ -221,9 +234,12 @@ def test_evaluate_a_finished_run(finished, scans, tmp_path):
 @pytest.mark.parametrize(
     ("step", "left"),
     [
-        ("calibrate", {"config.yaml", "log.jsonl", "checkpoints"}),
-        ("write_results", {"config.yaml", "log.jsonl", "checkpoints"}),
-        ("finish", {"config.yaml", "log.jsonl", "checkpoints", "scores.csv", "report.html", "figures", "detector"}),
+        ("detector.Detector.calibrate", {"config.yaml", "log.jsonl", "checkpoints"}),
+        ("runs._pipeline.write_results", {"config.yaml", "log.jsonl", "checkpoints", "detector"}),
+        (
+            "runs._pipeline.finish",
+            {"config.yaml", "log.jsonl", "checkpoints", "scores.csv", "report.html", "figures", "detector"},
+        ),
     ],
 )
 def test_an_interrupted_run_can_be_started_again(tiny, tmp_path, monkeypatch, step, left):
@@ -231,11 +247,11 @@ def test_an_interrupted_run_can_be_started_again(tiny, tmp_path, monkeypatch, st
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, step, interrupt)
+        patch.setattr(f"crdkit.{step}", interrupt)
         with pytest.raises(KeyboardInterrupt):
             fit(tiny, tmp_path / "run")
     assert {entry.name for entry in (tmp_path / "run").iterdir()} == left
-    monkeypatch.setattr("crdkit.run_directory.write_report", lambda *_args, **_options: None)
+    monkeypatch.setattr("crdkit.runs.directory.write_report", lambda *_args, **_options: None)
     fit(tiny, tmp_path / "run")
     assert (tmp_path / "run/metrics.json").is_file()
     with pytest.raises(CrdkitError, match=r"run: is not empty \(holds checkpoints, config\.yaml, detector"):
@@ -275,7 +291,7 @@ def test_divergence_is_reported(tiny):
 def test_one_value_per_channel_is_refused_before_training(tiny, scans, tmp_path):
     narrow = tiny.with_overrides("graph.filter.size=1", "data.image_size=64")
     with pytest.raises(
-        ConfigError, match=r"batch_size \(=5\) leaves a batch of one of 6 samples, .*branch 'rgb' shrink"
+        ConfigError, match=r"batch_size \(=5\) leaves a batch with one of 6 samples, .*branch 'rgb' shrink"
     ):
         fit(narrow.with_overrides("training.batch_size=5"), tmp_path / "run")
     assert (tmp_path / "run/log.jsonl").read_text() == ""
@@ -298,7 +314,7 @@ def test_branches_side_by_side_train_as_one_after_the_other(tiny, threads):
     """Each on one thread, whatever the number of threads: equal bytes, and the caller's count stays."""
     before = torch.get_num_threads()
     config = tiny.with_overrides("modalities.normals={encoder: {name: timm, model: test_resnet, pretrained: false}}")
-    model = CRD.from_config(config)
+    model = build_model(config)
     features = model.teacher_features({name: torch.rand(4, 3, 64, 64) for name in config.modalities})
     state = {key: value.clone() for key, value in model.state_dict().items()}
     results = []

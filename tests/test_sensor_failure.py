@@ -12,14 +12,15 @@ import torch
 from test_model import CNN, build, random_features
 
 import crdkit
-from crdkit.aggregations import aggregations
+from crdkit.config.build import build_dataset, build_views
 from crdkit.errors import ConfigError, CrdkitError, DataError
-from crdkit.losses import TERMS, cosine_loss, crd_losses
-from crdkit.presence import draw_presence
-from crdkit.rescore import evaluate_run
-from crdkit.resident import build_dataset, build_views, load_split
-from crdkit.run import fit
-from crdkit.run_directory import read_metrics
+from crdkit.runs.directory import read_metrics
+from crdkit.runs.evaluate import evaluate_run
+from crdkit.runs.fit import fit
+from crdkit.scoring.aggregations import aggregations
+from crdkit.training.dropout import draw_presence
+from crdkit.training.losses import TERMS, cosine_loss, crd_losses
+from crdkit.views.split import list_split, load_split
 
 THREE = {"a": CNN, "b": CNN, "c": CNN}
 SHARED = {"rgb": ["rgb"], "depth": ["xyz"], "normals": ["xyz"], "registered": ["rgb", "xyz"]}
@@ -274,14 +275,15 @@ def test_a_split_without_a_modality_is_what_missing_files_give(config, scans, de
     shutil.copytree(scans, tmp_path / "data")
     for path in (tmp_path / "data/biscuit/test").glob("*/xyz/*.tiff"):
         path.unlink()
-    views, device = build_views(config), torch.device("cpu")
+    views = build_views(config)
     empty = build_dataset(config.with_overrides(f"data.root={tmp_path / 'data'}"))
-    found = load_split(empty, "test", views=views, device=device, incomplete=True)
-    hidden = load_split(build_dataset(config), "test", views=views, device=device).without("depth", "normals")
+    listed = list_split(empty, "test", views=views, incomplete=True)
+    found = load_split(empty, "test", views=views, records=listed)
+    hidden = load_split(build_dataset(config), "test", views=views).without("depth", "normals")
     assert {name: has.tolist() for name, has in found.present.items()} == {
         name: has.tolist() for name, has in hidden.present.items()
     }
-    out = [detector.scorer(detector.model(*split.batch(slice(0, 3)))).anomaly_map for split in (found, hidden)]
+    out = [detector.score(split).anomaly_map for split in (found, hidden)]
     torch.testing.assert_close(out[0], out[1], rtol=0, atol=0)
 
 

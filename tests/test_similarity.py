@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdkit.similarity import cosine_similarity, vector_norms
+from crdkit.model.similarity import cosine_similarity, vector_norms
 
 
 @given(

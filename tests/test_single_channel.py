@@ -8,22 +8,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crdkit.errors import ConfigError, DataError
-from crdkit.modalities import modalities
+from crdkit.views import views
 
-NAMES = {"single_channel": "infrared", "infrared": "infrared", "polarisation": "polarisation", "thermal": "thermal"}
+NAMES = ("single_channel", "infrared")
 
 
 def view(image: np.ndarray, image_size: int = 16, **options: object) -> np.ndarray:
-    config = modalities.build_config({"name": "single_channel", "sensor": "camera"} | options)
-    return modalities.get(config.name)(config)({"camera": image}, image_size=image_size).numpy()
+    config = views.build_config({"name": "single_channel", "sensor": "camera"} | options)
+    return views.get(config.name)(config)({"camera": image}, image_size=image_size).numpy()
 
 
-@pytest.mark.parametrize(("name", "sensor"), NAMES.items())
-def test_each_name_reads_its_own_sensor_with_the_same_options(name: str, sensor: str) -> None:
-    config = modalities.build_config({"name": name, "range": [0, 10]})
-    assert modalities.get(name)(config).sensors == (sensor,)
-    view = modalities.get(name)(config)({sensor: np.full((4, 4), 5, np.uint8)}, image_size=16)
+@pytest.mark.parametrize("name", NAMES)
+def test_both_names_read_infrared_with_the_same_options(name: str) -> None:
+    config = views.build_config({"name": name, "range": [0, 10]})
+    assert views.build(config).sensors == ("infrared",)
+    view = views.build(config)({"infrared": np.full((4, 4), 5, np.uint8)}, image_size=16)
     assert view.unique().tolist() == [0.5]
+
+
+@pytest.mark.parametrize("name", ["thermal", "polarisation"])
+def test_a_removed_name_says_what_to_use(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"modality '{name}' was removed: use single_channel with sensor: {name}"):
+        views.build_config(name)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +116,9 @@ def test_other_images_are_refused(image: np.ndarray, message: str) -> None:
 @pytest.mark.parametrize("limits", [[1, 1], [2, 1], [0], [0, 1, 2], [0, float("inf")], "auto"])
 def test_a_range_is_two_ascending_numbers(limits: object) -> None:
     with pytest.raises(ConfigError, match="range"):
-        modalities.build_config({"name": "infrared", "range": limits})
+        views.build_config({"name": "infrared", "range": limits})
 
 
 def test_a_range_survives_the_written_configuration() -> None:
-    config = modalities.build_config({"name": "thermal", "range": [290, 310]})
-    assert modalities.build_config(config.model_dump(mode="json")) == config
+    config = views.build_config({"name": "single_channel", "sensor": "thermal", "range": [290, 310]})
+    assert views.build_config(config.model_dump(mode="json")) == config

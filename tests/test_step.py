@@ -1,4 +1,4 @@
-"""The step: static buffers and replays, learning rates on the device, compilation; on a GPU the graph itself."""
+"""The step: static buffers and replays, learning rates on the device; on a GPU the graph itself."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import pytest
 import torch
 from together import DROPOUT, PLAIN, SAMPLES, SPEC, RandomFeatures, build_model, trained
 
-from crdkit import checkpoint, training
-from crdkit.config import TrainingConfig
-from crdkit.cuda_graph import WARM_UP, StaticStep, uses_graph
+from crdkit._core.capture import WARM_UP
 from crdkit.errors import ConfigError
-from crdkit.step import build_optimizers, compile_errors, set_learning_rate, train_step
+from crdkit.training import TrainingConfig
+from crdkit.training import _checkpoint as checkpoint
+from crdkit.training import loop as training
+from crdkit.training._cuda_graph import StaticStep, uses_graph
+from crdkit.training.step import build_optimizers, set_learning_rate, train_step
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -120,25 +122,6 @@ def test_a_graph_needs_a_gpu(tiny):
     assert not uses_graph(TrainingConfig(graph="off"), torch.device("cuda"))
 
 
-def test_a_failed_compilation_is_one_line():
-    from torch._dynamo.exc import TorchDynamoException
-
-    message = r"training\.compile=true: torch\.compile failed: no g\+\+; it needs .* use training\.compile=false"
-    with pytest.raises(ConfigError, match=message), compile_errors(TrainingConfig(compile=True)):
-        raise TorchDynamoException("no g++\nand much more")
-    with pytest.raises(TorchDynamoException), compile_errors(PLAIN):
-        raise TorchDynamoException("not ours")
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # of the compiler's own modules
-def test_compiled_branches_train_as_the_others():
-    expected = trained(PLAIN)[1]
-    losses = trained(PLAIN.model_copy(update={"compile": True}))[1]
-    torch.testing.assert_close(losses[0], expected[0], rtol=1e-3, atol=1e-3)
-    assert losses[-1].sum() < losses[0].sum()
-
-
 def on_gpu(config, *, samples=SAMPLES, **options):
     model, losses = build_model().to("cuda"), []
     features = RandomFeatures(samples=samples, device="cuda")
@@ -155,7 +138,7 @@ def deterministic(monkeypatch):
 
 
 @CUDA
-@pytest.mark.parametrize("changed", [{}, {"modality_dropout": 0.3, "optimizers": "joint"}], ids=["plain", "dropout"])
+@pytest.mark.parametrize("changed", [{}, {"modality_dropout": 0.3}], ids=["plain", "dropout"])
 def test_graph_and_eager_steps_agree(changed, deterministic):
     config = GPU.model_copy(update=changed)
     losses = [on_gpu(config.model_copy(update={"graph": graph}))[1] for graph in ("off", "on")]

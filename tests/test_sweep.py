@@ -11,12 +11,12 @@ from statistics import mean, stdev
 import pytest
 from made_up_runs import make_up, metrics_of
 
-from crdkit import run as run_module
-from crdkit import sweep as sweep_module
-from crdkit.check import list_categories
+from crdkit.data.discover import list_categories
 from crdkit.errors import ConfigError, CrdkitError, DataError
-from crdkit.run_directory import read_metrics
-from crdkit.sweep import sweep
+from crdkit.runs import fit as run_module
+from crdkit.runs import sweep as sweep_module
+from crdkit.runs.directory import read_metrics
+from crdkit.runs.sweep import sweep
 
 CATEGORIES, SEEDS = ("biscuit", "gear"), (0, 1)
 
@@ -45,7 +45,7 @@ def test_one_run_per_category_and_seed(made_up, tiny, tmp_path):
     folders = [out / category / f"seed{seed}" for category in CATEGORIES for seed in SEEDS]
     assert made_up == folders
     assert [run.folder for run in outcome.results] == folders
-    assert (outcome.skipped, outcome.leader) == ([], True)
+    assert (outcome.skipped, outcome.is_main) == ([], True)
     for job in outcome.jobs:
         expected = tiny.with_overrides(f"data.category={job.category}", f"training.seed={job.seed}")
         assert job.config == expected
@@ -127,10 +127,10 @@ def test_runs_with_bad_data_are_skipped_and_tried_again(made_up, tiny, tmp_path,
     with pytest.raises(CrdkitError, match=r"1 of 2 runs were skipped \(bad seed 0\)"):
         outcome.raise_if_skipped()
     made_up.clear()
-    mended = []
-    monkeypatch.setattr(sweep_module, "fit", lambda config, folder, *, resume: mended.append(folder))
+    rerun = []
+    monkeypatch.setattr(sweep_module, "fit", lambda config, folder, *, resume: rerun.append(folder))
     sweep(tiny, out=tmp_path, categories=["bad", "gear"], resume=True)
-    assert mended == [tmp_path / "bad/seed0"]
+    assert rerun == [tmp_path / "bad/seed0"]
 
 
 def test_an_interruption_leaves_finished_runs(made_up, tiny, tmp_path, monkeypatch):
@@ -183,9 +183,9 @@ def test_variants_of_aggregation_and_scoring_are_trained_once(tiny, tmp_path, mo
     assert outcome.results[0].metrics["aggregate"] != outcome.results[1].metrics["aggregate"]
 
     shutil.rmtree(trained[0] / "detector")  # its students are gone: the next one trains its own
-    sweep(short, out=tmp_path / "both", variants={"max": variants["max"], "mean": ["aggregation.name=mean"]},
+    sweep(short, out=tmp_path / "both", variants={"max": variants["max"], "norm": ["aggregation.name=normalised_sum"]},
           categories=["biscuit"], resume=True)  # fmt: skip
-    assert trained[2:] == [tmp_path / "both/mean/biscuit/seed0"]
+    assert trained[2:] == [tmp_path / "both/norm/biscuit/seed0"]
 
 
 def test_categories_are_those_that_the_dataset_lists(tiny, scans, tmp_path):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crdkit.errors import UnknownNameError
-from crdkit.synthetic import (
+from crdkit.data.synthetic import (
     DEFECTS,
     INFRARED_DEFECTS,
     LIGHT_TENT,
@@ -25,6 +24,7 @@ from crdkit.synthetic import (
     sample_key,
     scanner_camera,
 )
+from crdkit.errors import UnknownNameError
 
 CAMERA = scanner_camera(128)
 COLOUR_ONLY = ("stain", "fade")

@@ -10,8 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from crdkit.errors import CrdkitError, UnknownNameError
-from crdkit.synthetic import (
+from crdkit.data.synthetic import (
     DEFECTS,
     FOLDER_SENSORS,
     LAYOUTS,
@@ -26,6 +25,7 @@ from crdkit.synthetic import (
     write_folder,
     write_mvtec3d,
 )
+from crdkit.errors import CrdkitError, UnknownNameError
 
 CAMERA = scanner_camera(128)
 KINDS = tuple(OBJECT_KINDS)
@@ -173,7 +173,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.
     def interrupt(scene: Scene) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("crdkit.synthetic.write.render_xyz", interrupt)
+    monkeypatch.setattr("crdkit.data.synthetic.write.render_xyz", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_mvtec3d(tmp_path / "out", categories=["gear"], size=64)
     assert list(tmp_path.iterdir()) == []

@@ -15,17 +15,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from crdkit import testing
-from crdkit.aggregations import Aggregation, AggregationConfig
-from crdkit.catalogue import REGISTRIES
-from crdkit.datasets.folder import Folder
-from crdkit.encoders import Encoder, EncoderConfig
+from crdkit.config.catalogue import KINDS, REGISTRIES
+from crdkit.data.folder import Folder
+from crdkit.data.synthetic import write_folder
 from crdkit.errors import ConfigError, UnknownNameError
-from crdkit.filters import CrossmodalFilter, FilterConfig
-from crdkit.layers import project_levels
-from crdkit.modalities import Modality, ModalityConfig
-from crdkit.synthetic import write_folder
+from crdkit.model.encoders import Encoder, EncoderConfig
+from crdkit.model.projections import Projection, ProjectionConfig
+from crdkit.scoring.aggregations import Aggregation, AggregationConfig
+from crdkit.views import View, ViewConfig
 
-BY_KIND = {registry.kind: registry for registry in REGISTRIES.values()}
+BY_KIND = {kind: REGISTRIES[plural] for kind, plural in KINDS.items()}
 
 
 @pytest.fixture
@@ -41,26 +40,18 @@ def register(monkeypatch):
     return register
 
 
-class OwnFilterConfig(FilterConfig):
-    name: Literal["own"] = "own"
-
-
-class OwnFilter(CrossmodalFilter):
+class OwnFilter(Projection):
     """A 1x1 convolution."""
-
-    Config = OwnFilterConfig
 
     def __init__(self, config, *, source, target):
         super().__init__(config, source=source, target=target)
-        self.target, last = target, len(source.channels) - 1
-        self.source_levels = [min(level, last) for level in range(len(target.channels))]
         self.levels = nn.ModuleList(
             nn.Conv2d(source.channels[level], channels, 1)
             for level, channels in zip(self.source_levels, target.channels, strict=True)
         )
 
     def forward(self, source):
-        levels = project_levels(self.levels, source, source_levels=self.source_levels, sizes=self.target.sizes)
+        levels = self.apply_levels(self.levels, source)
         return levels if self.target.signed else [level.relu() for level in levels]
 
 
@@ -105,7 +96,7 @@ class Undescribed(OwnFilter):
 
 
 class NamedOtherwise(OwnFilter):
-    class Config(FilterConfig):
+    class Config(ProjectionConfig):
         name: str = "own"
 
         def model_post_init(self, context):
@@ -115,12 +106,15 @@ class NamedOtherwise(OwnFilter):
 @pytest.mark.parametrize(
     ("cls", "message"),
     [
-        (WrongSize, r"filter 'own' \(cnn -> cnn\) returns levels of shapes .*expected the target's \[\(2, 4, 16, 16\)"),
-        (Negative, r"filter 'own' \(cnn -> cnn\) returns -\d.* are never negative, end in a ReLU"),
+        (
+            WrongSize,
+            r"projection 'own' \(cnn -> cnn\) returns levels of shapes .*expected the target's \[\(2, 4, 16, 16\)",
+        ),
+        (Negative, r"projection 'own' \(cnn -> cnn\) returns -\d.* are never negative, end in a ReLU"),
         (Idle, r"its parameter 'unused' gets no gradient, so it never trains"),
-        (InPlace, r"changes the features that it is given: a difference of up to 1"),
+        (InPlace, r"modifies the features that it is given: a difference of up to 1"),
         (AcrossTheBatch, r"a sample's result depends on the others of its batch"),
-        (Unsaved, r"a copy with its state dict computes something else: a difference"),
+        (Unsaved, r"a copy with its state dict gives other results: a difference"),
         (Undescribed, r"filter 'own': its class has no docstring"),
         (NamedOtherwise, r"filter 'own': its Config names 'other'; give the field 'name' the registered name"),
     ],
@@ -203,8 +197,8 @@ class Batched(OwnAggregation):
         (Doubles, r"returns torch\.float64 \(5, 8, 8\), expected float32 \(B, H, W\)"),
         (Accumulates, r"a second calibration does not replace the first"),
         (DividesByZero, r"is not finite after a calibration on constant maps"),
-        (Forgets, r"a copy with its state dict computes something else"),
-        (Ordered, r"depends on the order of the mapping; go through self\.modalities"),
+        (Forgets, r"a copy with its state dict gives other results"),
+        (Ordered, r"depends on the order of the mapping; iterate over self\.modalities"),
         (Batched, r"a sample's result depends on the others of its batch|falls somewhere"),
     ],
 )
@@ -271,9 +265,9 @@ class AnySize(OwnEncoder):
     [
         (WrongStride, r"encoder 'own' declares strides \(4,\), but images of 64 give sides \(8,\)"),
         (Trainable, r"encoder 'own' has trainable parameters: \['network\.weight', .*call self\.freeze\(\)"),
-        (LosesItsWeights, r"built with load_weights=False and given the saved state dict, it computes something else"),
+        (LosesItsWeights, r"built with load_weights=False and given the saved state dict, it gives other results"),
         (Random, r"gives other features for the same images"),
-        (AnySize, r"with image_size=64 has other shapes for images of 32 x 32"),
+        (AnySize, r"with image_size=64 gives other shapes for images of 32 x 32"),
     ],
 )
 def test_broken_encoders(register, cls, message):
@@ -285,10 +279,10 @@ def test_broken_encoders(register, cls, message):
         testing.check("encoder", "own")
 
 
-class OwnModality(Modality):
+class OwnModality(View):
     """The first channel of a sensor that crdkit does not know."""
 
-    class Config(ModalityConfig):
+    class Config(ViewConfig):
         name: Literal["own"] = "own"
 
     sensors = ("ultrasound",)
@@ -311,8 +305,8 @@ class Blind(OwnModality):
 @pytest.mark.parametrize(
     ("cls", "message"),
     [
-        (Outside, r"modality 'own' reaches from .* to 1\.\d+, expected values in \[0, 1\]"),
-        (Blind, r"modality 'own' gives one image for different samples"),
+        (Outside, r"modality 'own' has values from .* to 1\.\d+, expected values in \[0, 1\]"),
+        (Blind, r"modality 'own' gives the same image for different samples"),
     ],
 )
 def test_broken_modalities_with_sensors_of_their_own(register, cls, message):
@@ -401,7 +395,7 @@ def test_kinds_and_names_are_checked():
         testing.check("filters", "bottleneck")
     with pytest.raises(UnknownNameError, match="unknown kind 'amplifer' - did you mean 'amplifier'"):
         testing.registered("amplifer")
-    with pytest.raises(UnknownNameError, match="unknown filter 'bottelneck' - did you mean 'bottleneck'"):
+    with pytest.raises(UnknownNameError, match="unknown projection 'bottelneck' - did you mean 'bottleneck'"):
         testing.check("filter", "bottelneck")
     assert sorted({kind for kind, _ in testing.registered()}) == sorted(BY_KIND)
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from crdkit.encoders import Encoder, EncoderConfig
-from crdkit.threads import side_by_side
+from crdkit._core.branches import side_by_side
+from crdkit.model.encoders import Encoder, EncoderConfig
 
 CPU = torch.device("cpu")
 

@@ -7,16 +7,14 @@ import itertools
 import pytest
 import torch
 
-from crdkit.aggregations import aggregations
-from crdkit.amplifiers import amplifiers
 from crdkit.config import RunConfig
+from crdkit.config.build import build_graph, build_model, build_scorer
 from crdkit.detector import Detector
 from crdkit.errors import ConfigError
-from crdkit.evaluation import Scorer
-from crdkit.filters import filters
-from crdkit.losses import TERMS, crd_losses
-from crdkit.model import CRD
+from crdkit.model.projections import projections
+from crdkit.scoring.aggregations import aggregations
 from crdkit.testing import example_sensors
+from crdkit.training.losses import TERMS, crd_losses
 
 SENSORS = ("rgb", "depth", "infrared", "normals")
 TOPOLOGIES = ("none", "full", "star", "ring", "edges")
@@ -59,7 +57,7 @@ def run_of(count, topology, *, merge="concat", filter_="bottleneck", amplifier="
 
 
 def check_a_step_and_a_round_trip(run, folder):
-    model = CRD.from_config(run)
+    model = build_model(run)
     names = tuple(run.modalities)
     generator = torch.Generator().manual_seed(0)
     images = {name: torch.rand(2, 3, 32, 32, generator=generator) for name in names}
@@ -74,9 +72,10 @@ def check_a_step_and_a_round_trip(run, folder):
         assert (edge.source in out.filtered[edge.target]) == (edge.filter is not None)
         assert (edge.source in out.amplified[edge.target]) == (edge.amplifier is not None)
 
-    detector = Detector(config=run, model=model, scorer=Scorer(run))
+    detector = Detector(config=run, model=model, scorer=build_scorer(run))
     with torch.no_grad():
-        detector.scorer.aggregation.calibrate(detector.scorer.raw_maps(detector.model(images)))
+        seen = detector.model(images)
+        detector.scorer.aggregation.calibrate(detector.scorer.raw_maps(seen.teacher, seen.output))
     sensors = example_sensors(detector.sensors, size=(40, 48))
     before = detector.predict(sensors)
     detector.save(folder / "detector")
@@ -102,12 +101,12 @@ def test_topologies(topology, count, merge, tmp_path):
             run_of(count, topology)
         return
     run = run_of(count, topology, merge=merge)
-    assert len(run.build_graph().edges) == PAIRS[topology][count - 1]
+    assert len(build_graph(run).edges) == PAIRS[topology][count - 1]
     check_a_step_and_a_round_trip(run, tmp_path)
 
 
-@pytest.mark.parametrize("amplifier", amplifiers.names())
-@pytest.mark.parametrize("filter_", filters.names())
+@pytest.mark.parametrize("amplifier", projections.names())
+@pytest.mark.parametrize("filter_", projections.names())
 def test_filters_and_amplifiers(filter_, amplifier, tmp_path):
     check_a_step_and_a_round_trip(run_of(3, "star", filter_=filter_, amplifier=amplifier), tmp_path)
 

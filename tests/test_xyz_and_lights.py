@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from crdkit.errors import ConfigError, DataError
-from crdkit.modalities.lights import Lights
-from crdkit.modalities.rgb import RGB
-from crdkit.modalities.xyz import XYZ
 from crdkit.testing import example_sensors
+from crdkit.views.lights import Lights
+from crdkit.views.rgb import RGB
+from crdkit.views.xyz import XYZ
 
 LIGHTS = tuple(f"image_{number}" for number in range(6))
 
@@ -147,7 +147,7 @@ def test_other_stacks_are_refused(second: np.ndarray, message: str) -> None:
 
 
 def test_one_light_is_no_stack() -> None:
-    from crdkit.modalities import modalities
+    from crdkit.views import views
 
     with pytest.raises(ConfigError, match="sensors"):
-        modalities.build_config({"name": "lights", "sensors": ["image_0"]})
+        views.build_config({"name": "lights", "sensors": ["image_0"]})

@@ -8,24 +8,23 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from crdkit import checkpoint
-from crdkit.amplifiers import amplifiers
-from crdkit.config import TrainingConfig
+from crdkit._core.device import to_device
+from crdkit._core.distributed import Ranks
+from crdkit._core.progress import set_quiet
 from crdkit.errors import CrdkitError
-from crdkit.filters import filters
-from crdkit.graph import CrossmodalGraph, Edge
-from crdkit.layers import FeatureSpec
 from crdkit.model import CRD
-from crdkit.progress import set_quiet
-from crdkit.ranks import Ranks
-from crdkit.resident import to_device
-from crdkit.student import StudentConfig
-from crdkit.training import train
+from crdkit.model.graph import CrossmodalGraph, Edge
+from crdkit.model.layers import FeatureSpec
+from crdkit.model.projections import projections
+from crdkit.model.student import StudentConfig
+from crdkit.training import TrainingConfig
+from crdkit.training import _checkpoint as checkpoint
+from crdkit.training.loop import train
 
 SAMPLES = 7
 SPEC = FeatureSpec(channels=(4, 8), sizes=(8, 4), signed=True)
 PLAIN = TrainingConfig(epochs=4, batch_size=3, learning_rate=0.01, device="cpu")  # batches of 3, 3 and 1
-DROPOUT = PLAIN.model_copy(update={"modality_dropout": 0.3, "optimizers": "joint", "loss": "hard_position"})
+DROPOUT = PLAIN.model_copy(update={"modality_dropout": 0.3, "loss": "hard_position"})
 
 
 class RandomFeatures:
@@ -51,7 +50,7 @@ class RandomFeatures:
 
 
 def build_model(names=("a", "b"), spec=SPEC):
-    parts = {"filter": filters.get("bottleneck").Config(size=2), "amplifier": amplifiers.build_config("identity")}
+    parts = {"filter": projections.get("bottleneck").Config(size=2), "amplifier": projections.build_config("identity")}
     edges = tuple(Edge(source=s, target=t, **parts) for s in names for t in names if s != t)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -89,7 +88,7 @@ def main(out, *, failing_rank):
         try:
             trained(DROPOUT, ranks=ranks, checkpoints=checkpoint.Checkpoints(out), stop_after=3)
         except CrdkitError:
-            ranks.follow_leader(lambda: None)
+            ranks.follow_main(lambda: None)
         model, losses = trained(DROPOUT, ranks=ranks, checkpoints=checkpoint.Checkpoints(out))
         save_file({**model.state_dict(), "losses": losses}, out / f"resumed-{ranks.rank}.safetensors")
 

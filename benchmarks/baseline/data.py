@@ -10,9 +10,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from crdkit.config import RunConfig
-from crdkit.datasets import Split
-from crdkit.images import resize_mask
-from crdkit.resident import build_dataset, build_views, view_sample
+from crdkit.config.build import build_dataset, build_views
+from crdkit.data import Split
+from crdkit.data.images import resize_mask
+from crdkit.views.split import view_sample
 
 PUBLISHED_WORKERS = 16
 

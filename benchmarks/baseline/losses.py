@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from crdkit.losses import TERMS, LossKind
-from crdkit.model import BranchOutput
+from crdkit.model.crd import BranchOutput
+from crdkit.training.losses import TERMS, LossKind
 
 
 def branch_terms(teacher: Sequence[torch.Tensor], out: BranchOutput, *, kind: LossKind) -> dict[str, torch.Tensor]:
-    """Return the four terms of one branch, as `crdkit.losses.branch_losses` defines them."""
+    """Return the four terms of one branch, as `crdkit.training.losses.branch_losses` defines them."""
     zero = teacher[0].new_zeros(())
 
     def total(sources: dict[str, list[torch.Tensor]]) -> torch.Tensor:

@@ -15,9 +15,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from benchmarks.baseline.data import sample_loader
 from benchmarks.baseline.train import Baseline
 from benchmarks.baseline_metrics import aupro
-from crdkit.aggregations import Aggregation, aggregations
-from crdkit.metrics import LIMITS
-from crdkit.resident import build_views, view_sample
+from crdkit.config.build import build_views
+from crdkit.scoring.aggregations import Aggregation, aggregations
+from crdkit.scoring.metrics import LIMITS
+from crdkit.views.split import view_sample
 
 FloatMap = NDArray[np.float64]
 
@@ -29,7 +30,7 @@ class Predictor:
         self.trained, self.config = trained, trained.config
         self.size = self.config.data.image_size
         self.views = build_views(self.config)
-        self.aggregation: Aggregation = aggregations.get(self.config.aggregation.name)(
+        self.aggregation: Aggregation = aggregations.build(
             self.config.aggregation, modalities=tuple(self.config.modalities)
         )
         trained.model.eval()

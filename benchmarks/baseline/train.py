@@ -11,18 +11,20 @@ from torch.utils.data import DataLoader
 
 from benchmarks.baseline.data import training_loader
 from benchmarks.baseline.losses import branch_terms
+from crdkit._core.device import select_device
 from crdkit.config import RunConfig
-from crdkit.encoders import Encoder, encoders
-from crdkit.layers import Levels
-from crdkit.losses import TERMS
+from crdkit.config.build import build_graph
 from crdkit.model import CRD
-from crdkit.training import learning_rate, select_device
+from crdkit.model.encoders import Encoder, encoders
+from crdkit.model.layers import Levels
+from crdkit.training.loop import learning_rate
+from crdkit.training.losses import TERMS
 
 
 class Baseline:
     """A CRD with a teacher per modality, its optimisers, and the losses that it has seen.
 
-    Its students start with the weights of ``CRD.from_config(config)``.
+    Its students start with the weights of ``build_model(config)``.
     """
 
     def __init__(self, config: RunConfig) -> None:
@@ -32,12 +34,12 @@ class Baseline:
         self.teachers: dict[str, Encoder] = {}
         for name, branch in config.modalities.items():
             options = branch.encoder.at(size)
-            self.teachers[name] = encoders.get(options.name)(options).to(self.device)
+            self.teachers[name] = encoders.build(options).to(self.device)
         specs = {name: teacher.spec(size) for name, teacher in self.teachers.items()}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.training.seed)
             self.model = CRD(
-                specs=specs, graph=config.build_graph(), merge=config.graph.merge, student=config.student
+                specs=specs, graph=build_graph(config), merge=config.graph.merge, student=config.student
             ).to(self.device)
         self.optimizers = {
             name: torch.optim.Adam(

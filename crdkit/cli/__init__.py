@@ -1,21 +1,47 @@
-"""The command line: exit code 0 done, 2 wrong use or bad input in one line, 130 Ctrl-C, 1 internal error."""
+"""The command line: exit code 0 success, 2 wrong use or bad input in one line, 130 Ctrl-C, 1 internal error."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from crdkit._core.progress import say
 from crdkit.cli.app import app
-from crdkit.decoding import BadSampleWarning
-from crdkit.errors import CrdkitError
+from crdkit.errors import BadSampleWarning, CrdkitError
 
 INTERRUPTED = 130
 
 
+class _StandardErrorHandler(logging.Handler):
+    """Shows the library's messages as progress is shown: warnings always, others unless quiet."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            _one_line_warning(record.getMessage())
+        else:
+            say(record.getMessage())
+
+
+@contextmanager
+def _log_to_standard_error() -> Iterator[None]:
+    logger, handler = logging.getLogger("crdkit"), _StandardErrorHandler()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _log_to_standard_error():
         warnings.showwarning = _one_line_warning
         warnings.simplefilter("always", BadSampleWarning)
         return _run(arguments)
@@ -29,7 +55,7 @@ def _run(arguments: list[str] | None) -> int:
         return _fail(str(error), code=2)
     except KeyboardInterrupt:
         return _interrupted()
-    except OSError as error:  # a full disk, a folder taken away: the system's word is the clearest
+    except OSError as error:  # a full disk or a removed folder: the system's message is the clearest
         return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", code=2)
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")):

@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 import crdkit
+from crdkit._core.progress import set_quiet
 from crdkit.cli.arguments import ListsOfValues
 from crdkit.cli.data import check_data, make_data
 from crdkit.cli.look import describe, list_names
 from crdkit.cli.predict import predict
 from crdkit.cli.runs import demo, evaluate, sweep, train
-from crdkit.progress import set_quiet
 
 START, RUN, LOOK, DATA = "Start here", "Train and evaluate", "Look around", "Data"
 
@@ -31,7 +31,7 @@ app.command(rich_help_panel=RUN, cls=ListsOfValues)(sweep)
 app.command(rich_help_panel=LOOK)(describe)
 app.command("list", rich_help_panel=LOOK)(list_names)
 
-data = typer.Typer(help="Write synthetic data, or look for what is wrong with yours.", no_args_is_help=True)
+data = typer.Typer(help="Write synthetic data, or check your own.", no_args_is_help=True)
 data.command("make")(make_data)
 data.command("check")(check_data)
 app.add_typer(data, name="data", rich_help_panel=DATA)
@@ -48,7 +48,7 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, only results and errors.")] = False,
 ) -> None:
     """Find and localise defects from several sensors, learning from good parts only."""
     set_quiet(quiet)

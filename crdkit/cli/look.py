@@ -13,17 +13,17 @@ from crdkit.cli.arguments import Overrides
 def describe(
     what: Annotated[str, typer.Argument(metavar="PRESET|FILE.yaml|DIR", help="A configuration, or a run.")],
     overrides: Overrides = None,
-    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print the graph as a Mermaid flowchart only.")] = False,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print only the graph, as a Mermaid flowchart.")] = False,
 ) -> None:
-    """Show the graph, and parameters and GFLOP of every part; of a run also its provenance. Downloads nothing."""
+    """Show the graph, and parameters and GFLOP of every part; for a run also its provenance. Downloads nothing."""
+    from crdkit.cli.tables import show_description
     from crdkit.config import load_config, preset_names
-    from crdkit.description import describe, describe_run
     from crdkit.errors import ConfigError
-    from crdkit.tables import show_description
+    from crdkit.runs.describe import describe, describe_run
 
     if Path(what).is_dir() and what not in preset_names():
         if overrides:
-            raise ConfigError(f"override {overrides[0]!r}: a run is described as it is; give a preset or a YAML file")
+            raise ConfigError(f"override {overrides[0]!r}: a run takes no overrides; give a preset or a YAML file")
         described = describe_run(what)
     else:
         described = describe(load_config(what).with_overrides(*(overrides or ())))
@@ -42,15 +42,15 @@ def list_names(
         str | None,
         typer.Option(
             metavar="PRESET|FILE.yaml",
-            help="List the parts of its plug-ins too, and without KIND also what it is made of, as `describe` does.",
+            help="Also list the parts of its plug-ins, and without KIND what it consists of, as `describe` does.",
         ),
     ] = None,
 ) -> None:
     """List what can be named in a configuration, with the options of each."""
-    from crdkit.catalogue import catalogue
+    from crdkit.cli.tables import catalogue_tables, show, show_description
     from crdkit.config import load_config
-    from crdkit.description import describe
-    from crdkit.tables import catalogue_tables, show, show_description
+    from crdkit.config.catalogue import catalogue
+    from crdkit.runs.describe import describe
 
     chosen = None if config is None else load_config(config)  # imports its plug-ins
     for table in catalogue_tables(catalogue(kind)):

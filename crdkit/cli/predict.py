@@ -10,7 +10,7 @@ import typer
 
 
 def predict(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or a detector.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or detector directory.")],
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -21,12 +21,12 @@ def predict(
     ],
     out: Annotated[Path | None, typer.Option(help="New folder for scores.csv, raw maps and overlays.")] = None,
     compile_first: Annotated[
-        bool, typer.Option("--compile", help="Compile for some seconds first, then predict quicker on a CPU.")
+        bool, typer.Option("--compile", help="Compile for some seconds first, to predict faster on a CPU.")
     ] = False,
 ) -> None:
     """Score new samples: print a table, or write scores, raw maps and overlays (--out)."""
-    from crdkit.files import require_new_folder
-    from crdkit.predict import open_detector, predict_inputs, write_predictions
+    from crdkit._core.files import require_new_folder
+    from crdkit.detector.files import open_detector, predict_inputs, write_predictions
 
     detector, samples = open_detector(folder, inputs)
     if out is not None:

@@ -14,8 +14,8 @@ def demo(
     out: Annotated[Path, typer.Option(help="New folder for data, run directories and reports.")] = Path("crdkit-demo"),
 ) -> None:
     """Write synthetic scans, train on them, show the result: under two minutes, no network, no data needed."""
-    from crdkit.demo import run_demo
-    from crdkit.tables import results_table, show
+    from crdkit.cli.demo import run_demo
+    from crdkit.cli.tables import results_table, show
 
     results = run_demo(out)
     show(results_table({name: metrics["aggregate"] for name, metrics in results.items()}))
@@ -29,22 +29,22 @@ def train(
     overrides: Overrides = None,
     *,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an unfinished run in --out; leave a finished one alone.")
+        bool, typer.Option("--resume", help="Continue an unfinished run in --out; leave a finished one alone.")
     ] = False,
 ) -> None:
-    """Train a detector, evaluate it, and write a run directory; started by torchrun, ranks train it together."""
+    """Train a detector, evaluate it, and write a run directory; ranks started by torchrun train it together."""
+    from crdkit._core.distributed import Ranks
+    from crdkit._core.progress import is_quiet, set_quiet
+    from crdkit.cli.tables import show, show_metrics
     from crdkit.config import load_config
-    from crdkit.progress import is_quiet, set_quiet
-    from crdkit.ranks import Ranks
-    from crdkit.run import fit
-    from crdkit.run_directory import read_metrics
-    from crdkit.tables import show, show_metrics
+    from crdkit.runs.directory import read_metrics
+    from crdkit.runs.fit import fit
 
     config = load_config(preset).with_overrides(*(overrides or ()))
     ranks = Ranks.from_environment()
-    set_quiet(is_quiet() or not ranks.leader)
+    set_quiet(is_quiet() or not ranks.is_main)
     fit(config, out, resume=resume, ranks=ranks)
-    if not ranks.leader:
+    if not ranks.is_main:
         return
     show_metrics(read_metrics(out))
     show(f"report: {out / 'report.html'}")
@@ -60,14 +60,15 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Checkpoint of the published CRD code: calibrate and score it; --out gets a detector too.",
+            help="Checkpoint of the published CRD code: calibrate and score it; --out also gets a detector.",
         ),
     ] = None,
 ) -> None:
     """Print the metrics of a finished run on its own test split, or on other data (data.root=...)."""
+    from crdkit.cli.tables import show, show_metrics
     from crdkit.config import load_config
-    from crdkit.rescore import evaluate_published, evaluate_run
-    from crdkit.tables import show, show_metrics
+    from crdkit.paper.checkpoints import evaluate_published
+    from crdkit.runs.evaluate import evaluate_run
 
     if published is None:
         metrics = evaluate_run(run, *(overrides or ()), out=out)
@@ -83,24 +84,24 @@ def sweep(
     *,
     overrides: Overrides = None,
     categories: Annotated[
-        list[str] | None, typer.Option(metavar="NAME...", help="Category folders; all in data.root if not given.")
+        list[str] | None, typer.Option(metavar="NAME...", help="Category folders; all in data.root by default.")
     ] = None,
     seeds: Annotated[
-        list[int] | None, typer.Option(metavar="N...", min=0, help="Seeds of training; 0 if none.")
+        list[int] | None, typer.Option(metavar="N...", min=0, help="Seeds of training; 0 by default.")
     ] = None,
     out: Annotated[Path, typer.Option(help="New folder for the runs and their tables.")],
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on in a folder of this sweep: finished runs are read, not repeated.")
+        bool, typer.Option("--resume", help="Continue in a folder of this sweep: finished runs are read, not repeated.")
     ] = False,
 ) -> None:
-    """Train and evaluate over categories and seeds; started by torchrun, ranks share the runs."""
+    """Train and evaluate over categories and seeds; ranks started by torchrun share the runs."""
+    from crdkit.cli.tables import show, show_sweep
     from crdkit.config import load_config
-    from crdkit.sweep import sweep as run_sweep
-    from crdkit.tables import show, show_sweep
+    from crdkit.runs.sweep import sweep as run_sweep
 
     config = load_config(preset).with_overrides(*(overrides or ()))
     outcome = run_sweep(config, out=out, categories=categories or None, seeds=seeds or [0], resume=resume)
-    if outcome.leader:
+    if outcome.is_main:
         show_sweep(outcome)
         show(f"tables: {out / 'results.md'}, results.csv, results.json")
         outcome.raise_if_skipped()

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from crdkit.report import ReportData
+    from crdkit.report.data import ReportData
 
-# Okabe-Ito, told apart under every common colour blindness. The page swaps each for a lighter twin when dark.
+# Okabe-Ito: distinguishable with every common colour blindness. The dark page swaps each for a lighter twin.
 INK, MUTED, GRID = "#1b1f24", "#59636f", "#dfe3e8"
 NORMAL, ANOMALOUS = "#0072b2", "#d55e00"
 SERIES = ("#0072b3", "#d55e01", "#009e73", "#a8518a", "#8a6d00", "#3b6fd6")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 FPR_LIMIT = 0.3
 DPI = 200
-WIDTH = 4.3  # inches; on the page text is then as large as its other small print, on a phone still legible
+WIDTH = 4.3  # inches; text is then as large as the page's other small print, and still legible on a phone
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9.5,
@@ -51,7 +51,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """A drawn figure with the name of its files and the sentence that stands in for it."""
+    """A drawn figure with the name of its files and the sentence that describes it."""
 
     name: str
     title: str
@@ -61,7 +61,7 @@ class Chart:
 
 @contextmanager
 def style(salt: str = "crdkit") -> Iterator[None]:
-    """Matplotlib's defaults plus ours, whatever the user's own settings are; restored on leaving."""
+    """Use Matplotlib's defaults plus ours, whatever the user's own settings; restored on exit."""
     import matplotlib
 
     with matplotlib.rc_context(), warnings.catch_warnings():
@@ -72,7 +72,7 @@ def style(salt: str = "crdkit") -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of that many inches, drawn with Agg and unknown to pyplot."""
+    """Return an empty figure of that many inches, drawn with Agg and unknown to pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -82,17 +82,17 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def charts(data: ReportData) -> list[Chart]:
-    """Every chart that ``data`` allows, in reading order."""
+    """Return every chart that ``data`` allows, in reading order."""
     with style():
         drawn = [chart for draw in (_histogram, _roc, _pro, _loss) if (chart := draw(data)) is not None]
         for chart in drawn:
             chart.figure.draw_without_rendering()
-            chart.figure.set_layout_engine("none")  # laid out: not again for every format
+            chart.figure.set_layout_engine("none")  # laid out once, not again for every format
     return drawn
 
 
 def to_png(figure: Figure) -> bytes:
-    """The figure as PNG on white, `DPI` dots per inch."""
+    """Return the figure as PNG on white, `DPI` dots per inch."""
     buffer = io.BytesIO()
     with style():
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
@@ -100,21 +100,21 @@ def to_png(figure: Figure) -> bytes:
 
 
 def to_svg(chart: Chart, *, inline: bool) -> str:
-    """The chart as an SVG file, or as an element for a page whose CSS colours it."""
+    """Return the chart as an SVG file, or as an element for a page whose CSS colours it."""
     buffer = io.StringIO()
     bare = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with style(chart.name):
         chart.figure.savefig(buffer, format="svg", metadata=bare, transparent=inline)
     text = buffer.getvalue()
-    return _inline(text, chart) if inline else text
+    return _to_inline(text, chart) if inline else text
 
 
-def _inline(text: str, chart: Chart) -> str:
+def _to_inline(text: str, chart: Chart) -> str:
     """Strip what only a file needs, and turn colours and fonts into CSS variables of the page."""
     box = re.search(r'viewBox="([^"]*)"', text)
     body = text[text.index(">", text.index("<svg")) + 1 :]
     body = re.sub(r'<g id="[^"]*"', "<g", body)
-    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)  # would hold for the whole page
+    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)  # would apply to the whole page
     body = body.replace("xlink:href", "href")
     body = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--font)", body)
     roles = {INK: "ink", MUTED: "muted", GRID: "grid", NORMAL: "normal", ANOMALOUS: "anomalous"}
@@ -146,13 +146,13 @@ def _histogram(data: ReportData) -> Chart:
     top.set_ylabel("samples")
     top.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     top.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    _strip(strip, rows)
+    _draw_strip(strip, rows)
     alt = f"Histogram of {len(scores)} image anomaly scores from {low:.4g} to {high:.4g}, below it every score by type."
     return Chart(name="histogram", title="Anomaly scores", alt=alt, figure=figure)
 
 
-def _score_rows(data: ReportData, most: int = 16) -> list[tuple[str, np.ndarray, bool]]:
-    """Defect type, sorted scores and whether anomalous; normal first, the rarest types together in the last row."""
+def _score_rows(data: ReportData, limit: int = 16) -> list[tuple[str, np.ndarray, bool]]:
+    """Return defect type, sorted scores and whether anomalous; normal first, the rarest types in the last row."""
     scores = np.asarray(data.scores)
     if data.labels is None:
         return [("all", np.sort(scores), False)]
@@ -161,16 +161,18 @@ def _score_rows(data: ReportData, most: int = 16) -> list[tuple[str, np.ndarray,
         groups.setdefault((bool(data.labels[index]), name), []).append(index)
     keys = sorted(groups, key=lambda key: (key[0], -len(groups[key]), key[1]))
     rows = [(name, np.sort(scores[groups[flag, name]]), flag) for flag, name in keys]
-    if len(rows) > most:
-        rest = rows[most - 1 :]
-        rows[most - 1 :] = [(f"{len(rest)} more types", np.sort(np.concatenate([row[1] for row in rest])), rest[0][2])]
+    if len(rows) > limit:
+        others = rows[limit - 1 :]
+        rows[limit - 1 :] = [
+            (f"{len(others)} more types", np.sort(np.concatenate([row[1] for row in others])), others[0][2])
+        ]
     return rows
 
 
-def _strip(axes: Axes, rows: Sequence[tuple[str, np.ndarray, bool]], most: int = 400) -> None:
-    """One line of marks per defect type; of a long line evenly spaced ranks."""
+def _draw_strip(axes: Axes, rows: Sequence[tuple[str, np.ndarray, bool]], limit: int = 400) -> None:
+    """Draw one line of marks per defect type; of a long line only evenly spaced ranks."""
     for line, (_, values, anomalous) in enumerate(rows):
-        picks = np.unique(np.linspace(0, len(values) - 1, most).round().astype(int))
+        picks = np.unique(np.linspace(0, len(values) - 1, limit).round().astype(int))
         colour, marker = (ANOMALOUS, "^") if anomalous else (NORMAL, "o")
         axes.plot(
             values[picks],
@@ -188,7 +190,7 @@ def _strip(axes: Axes, rows: Sequence[tuple[str, np.ndarray, bool]], most: int =
 
 
 def _roc(data: ReportData) -> Chart | None:
-    from crdkit.metrics import roc_curve
+    from crdkit.scoring.metrics import roc_curve
 
     if data.labels is None or len(np.unique(data.labels)) < 2:
         return None
@@ -205,7 +207,7 @@ def _roc(data: ReportData) -> Chart | None:
 
 
 def _pro(data: ReportData) -> Chart | None:
-    from crdkit.metrics import label_regions, pro_curve
+    from crdkit.scoring.metrics import label_regions, pro_curve
 
     if data.masks is None or not data.masks.any() or data.masks.all():
         return None
@@ -216,14 +218,16 @@ def _pro(data: ReportData) -> Chart | None:
         ("fused", data.maps, data.metrics.get("aggregate"), {"color": INK, "linewidth": 2.0, "zorder": 3})
     ]
     for index, (name, maps) in enumerate(data.branch_maps.items()):
-        lines.append((name, maps, metrics.get(name), _look(index)))
+        lines.append((name, maps, metrics.get(name), _line_style(index)))
     values, regions = [], label_regions(data.masks)
-    for name, maps, scores, look in lines:
+    for name, maps, scores, line_style in lines:
         fpr, pro = pro_curve(maps, data.masks, regions=regions)
-        shown = np.searchsorted(fpr, FPR_LIMIT, side="right") + 1  # one beyond the edge, where the line leaves
+        shown = (
+            np.searchsorted(fpr, FPR_LIMIT, side="right") + 1
+        )  # one beyond the edge, where the line leaves the chart
         values.append(f"{name} {_score(scores, 'aupro_0.30')}")
         key = f" {shorten(name)} {_score(scores, 'aupro_0.30')}"  # the space: a leading "_" would hide the entry
-        axes.plot(fpr[:shown], pro[:shown], label=key, **look)
+        axes.plot(fpr[:shown], pro[:shown], label=key, **line_style)
     axes.set(xlim=(0, FPR_LIMIT), ylim=(0, 1), xlabel="false positive rate of pixels", ylabel="per-region overlap")
     axes.legend(loc="lower right", title="AU-PRO@30%")
     alt = f"Per-region overlap against false positive rate up to {FPR_LIMIT:g}. AU-PRO@30%: {', '.join(values)}."
@@ -243,9 +247,9 @@ def _loss(data: ReportData) -> Chart | None:
     axes = figure.subplots()
     epochs = [entry.get("epoch", index) for index, entry in enumerate(history, start=1)]
     for index, (name, values) in enumerate(lines.items()):
-        look = {"color": INK, "linewidth": 2.0} if name == "loss" else _look(index)
+        line_style = {"color": INK, "linewidth": 2.0} if name == "loss" else _line_style(index)
         marker = "o" if len(epochs) < 15 else None
-        axes.plot(epochs, values, marker=marker, markersize=3.5, label=" " + shorten(name), **look)
+        axes.plot(epochs, values, marker=marker, markersize=3.5, label=" " + shorten(name), **line_style)
     finite = np.concatenate([values[np.isfinite(values)] for values in lines.values()])
     logarithmic = bool(finite.min() > 0 and finite.max() > 20 * finite.min())
     axes.set(xlabel="epoch", ylabel="loss", yscale="log" if logarithmic else "linear")
@@ -261,13 +265,13 @@ def _loss(data: ReportData) -> Chart | None:
     return Chart(name="loss", title="Training loss", alt=alt, figure=figure)
 
 
-def _look(index: int) -> dict[str, Any]:
-    """Colour and dashes of the n-th line beside the main one."""
+def _line_style(index: int) -> dict[str, Any]:
+    """Return colour and dashes of the n-th line beside the main one."""
     return {"color": SERIES[index % len(SERIES)], "linestyle": DASHES[index % len(DASHES)], "linewidth": 1.5}
 
 
 def _score(metrics: Mapping[str, Any] | None, key: str) -> str:
-    from crdkit.report import percent
+    from crdkit.scoring.names import percent
 
     return percent((metrics or {}).get(key))
 
@@ -277,6 +281,6 @@ def _rgb(colour: str) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def shorten(text: str, most: int = 20) -> str:
-    """At most that many characters of ``text``, an ellipsis where some are missing."""
-    return text if len(text) <= most else text[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
+def shorten(text: str, limit: int = 20) -> str:
+    """Return at most ``limit`` characters of ``text``, with an ellipsis if some are missing."""
+    return text if len(text) <= limit else text[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"

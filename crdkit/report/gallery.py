@@ -1,4 +1,4 @@
-"""Gallery of a report: what every sensor saw and where each branch found it odd, worst mistakes first."""
+"""Gallery of a report: what every sensor saw and where each branch found anomalies, worst mistakes first."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from crdkit.report import ReportData
+    from crdkit.report.data import ReportData
 
-COLOURS = "inferno"  # rises evenly in brightness: readable with any colour vision and in grey print
+COLOURS = "inferno"  # its brightness rises evenly: readable with any colour vision and in greyscale print
 UNDERLAY = 0.3  # brightness of the input that shows through where there is no heat
 OUTLINE = (0, 229, 255)
 BUDGET = 4_500_000  # bytes of base64; smaller and coarser thumbnails are tried until the gallery fits
@@ -30,15 +30,15 @@ class Scale:
     high: float
 
     @classmethod
-    def of(cls, maps: np.ndarray, *, most: int = 4_000_000) -> Scale:
-        """Median to 99.8th percentile of all pixels; from a regular subset where there are very many."""
+    def of(cls, maps: np.ndarray, *, limit: int = 4_000_000) -> Scale:
+        """Return the median to the 99.8th percentile of all pixels; from a regular subset if there are very many."""
         flat = maps.reshape(-1)
-        step = flat.size // most * 2 + 1  # odd: visits every column of an even-sided map
+        step = flat.size // limit * 2 + 1  # odd: visits every column of an even-sided map
         low, high = np.quantile(flat[::step].astype(np.float64), (0.5, 0.998))
         return cls(float(low), float(high))
 
     def __call__(self, maps: np.ndarray) -> np.ndarray:
-        """Map values to [0, 1], clipped; all 0 where the scale has no extent."""
+        """Map values to [0, 1], clipped; all 0 if the scale has no extent."""
         extent = self.high - self.low
         if not extent > 0:
             return np.zeros(maps.shape)
@@ -46,7 +46,7 @@ class Scale:
 
 
 def mistakes(labels: np.ndarray | None, scores: np.ndarray) -> np.ndarray:
-    """Share of the other class that a sample is ranked on the wrong side of, ties counting half.
+    """Return for each sample the share of the other class that it is ranked on the wrong side of; ties count half.
 
     Examples:
         >>> mistakes(np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.5, 0.9]))
@@ -64,7 +64,7 @@ def mistakes(labels: np.ndarray | None, scores: np.ndarray) -> np.ndarray:
 
 
 def order(labels: np.ndarray | None, scores: np.ndarray) -> list[int]:
-    """Indices of the samples, worst mistakes first, then the closest calls; by falling score without two classes."""
+    """Return the samples' indices, worst mistakes first, then closest calls; without two classes by falling score."""
     scores = np.asarray(scores, dtype=np.float64)
     if labels is None or len(np.unique(labels)) < 2:
         rising = labels is not None and bool(labels.any())
@@ -75,9 +75,9 @@ def order(labels: np.ndarray | None, scores: np.ndarray) -> list[int]:
 
 
 def build(data: ReportData, *, size: int) -> dict[str, Any]:
-    """Everything the template needs for the gallery of at most ``size`` samples."""
+    """Return what the template needs for the gallery of at most ``size`` samples."""
     chosen = order(data.labels, data.scores)[: max(size, 0)]
-    kinds = _kinds(data)
+    kinds = _all_maps(data)
     scales = [Scale.of(maps) for _, maps in kinds]
     for side, quality in SIZES:
         samples = [_sample(data, index, scales=scales, side=side, quality=quality) for index in chosen]
@@ -97,12 +97,12 @@ def build(data: ReportData, *, size: int) -> dict[str, Any]:
     }
 
 
-def qualitative(data: ReportData, *, most: int = 8, side: int = 256, gap: int = 8) -> Figure:
-    """Samples as columns; inputs, mask, branch maps and fused map as rows. One of each defect type in turn."""
+def qualitative(data: ReportData, *, limit: int = 8, side: int = 256, gap: int = 8) -> Figure:
+    """Draw samples as columns; inputs, mask, branch maps and fused map as rows. One of each defect type in turn."""
     from crdkit.report.figures import shorten
 
-    chosen = _one_of_each(data, most=most)
-    scales = [Scale.of(maps) for _, maps in _kinds(data)]
+    chosen = _pick_across_types(data, limit=limit)
+    scales = [Scale.of(maps) for _, maps in _all_maps(data)]
     columns = [_images(data, index, scales=scales, side=side) for index in chosen]
     pitch = side + gap
     canvas = np.full((len(columns[0]) * pitch, len(columns) * pitch, 3), 255, dtype=np.uint8)
@@ -118,7 +118,7 @@ def qualitative(data: ReportData, *, most: int = 8, side: int = 256, gap: int = 
 def _labelled(
     canvas: np.ndarray, *, heads: Sequence[str], rows: Sequence[str], left: int = 60, top: int = 90
 ) -> Figure:
-    """A figure that shows every pixel of the canvas once, with a head over each column and a name before each row."""
+    """Return a figure that shows every pixel of the canvas once, with a head over each column and names of rows."""
     from crdkit.report.figures import DPI, new_figure, style
 
     height, width = canvas.shape[0] + top, canvas.shape[1] + left
@@ -137,18 +137,18 @@ def _labelled(
     return figure
 
 
-def _one_of_each(data: ReportData, *, most: int) -> list[int]:
-    """The first sample of every defect type, then the second, ...: chosen by order, not by looks."""
+def _pick_across_types(data: ReportData, *, limit: int) -> list[int]:
+    """Return the first sample of every defect type, then the second, ...: chosen by order, not by appearance."""
     seen: dict[str, int] = {}
     rank = []
     for name in data.defect_types:
         seen[name] = seen.get(name, 0) + 1
         rank.append(seen[name])
-    taken = sorted(range(len(rank)), key=lambda index: (rank[index], index))[:most]
+    taken = sorted(range(len(rank)), key=lambda index: (rank[index], index))[:limit]
     return sorted(taken, key=lambda index: (data.defect_types[index] == "good", index))
 
 
-def _kinds(data: ReportData) -> list[tuple[str, np.ndarray]]:
+def _all_maps(data: ReportData) -> list[tuple[str, np.ndarray]]:
     return [*data.branch_maps.items(), ("fused", data.maps)]
 
 
@@ -177,7 +177,7 @@ def _sample(data: ReportData, index: int, *, scales: Sequence[Scale], side: int,
 
 
 def _verdict(data: ReportData, index: int) -> dict[str, Any]:
-    """Where the sample ranks among the other class, in words."""
+    """Return in words where the sample ranks among the other class."""
     scores = np.asarray(data.scores)
     if data.labels is None or len(np.unique(data.labels)) < 2:
         rank = int(np.count_nonzero(scores > scores[index])) + 1
@@ -191,25 +191,25 @@ def _verdict(data: ReportData, index: int) -> dict[str, Any]:
 
 
 def _images(data: ReportData, index: int, *, scales: Sequence[Scale], side: int) -> list[tuple[str, np.ndarray, str]]:
-    """Name, (h, w, 3) uint8 image and description of every tile of one sample, in reading order."""
-    pictures = {name: _picture(images[index]) for name, images in data.inputs.items()}
+    """Return name, (h, w, 3) uint8 image and description of every tile of one sample, in reading order."""
+    pictures = {name: _to_rgb(images[index]) for name, images in data.inputs.items()}
     tiles = [(name, _resize(picture, side), f"{name} input") for name, picture in pictures.items()]
     mask = None if data.masks is None else np.asarray(data.masks[index], dtype=bool)
     if mask is not None:
         text = f"mask ({100 * mask.mean():.1f}% of the pixels)" if mask.any() else "mask (empty)"
-        tiles.append(("mask", _resize(_white(mask), side), text))
+        tiles.append(("mask", _resize(_mask_to_rgb(mask), side), text))
     first = next(iter(pictures.values()), None)
-    for (name, maps), scale in zip(_kinds(data), scales, strict=True):
+    for (name, maps), scale in zip(_all_maps(data), scales, strict=True):
         coloured = heat(maps[index], scale=scale, underlay=pictures.get(name, first), side=side)
         tiles.append((f"{name} map", coloured, f"{name} anomaly map"))
     if mask is not None and mask.any():
         name, fused, text = tiles[-1]
-        tiles[-1] = (name, _outlined(fused, mask), f"{text}, mask outlined,")
+        tiles[-1] = (name, _outline(fused, mask), f"{text}, mask outlined,")
     return tiles
 
 
-def _picture(image: np.ndarray) -> np.ndarray:
-    """(C, H, W) floats in [0, 1] or uint8 -> (H, W, 3) uint8."""
+def _to_rgb(image: np.ndarray) -> np.ndarray:
+    """Convert (C, H, W) floats in [0, 1], or uint8, to (H, W, 3) uint8."""
     if image.dtype != np.uint8:
         image = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
     picture: np.ndarray = np.broadcast_to(image.transpose(1, 2, 0), (*image.shape[1:], 3))
@@ -217,7 +217,7 @@ def _picture(image: np.ndarray) -> np.ndarray:
 
 
 def heat(values: np.ndarray, *, scale: Scale, underlay: np.ndarray | None, side: int) -> np.ndarray:
-    """Colours of the map; the input shows through in dim grey where there is little heat."""
+    """Colour the map; the input shows through in dim grey where there is little heat."""
     level = np.round(scale(values) * 255).astype(np.uint8)
     level = _resize(np.repeat(level[..., None], 3, axis=2), side)[..., 0]
     colours = _colours()[level].astype(np.float64)
@@ -227,25 +227,25 @@ def heat(values: np.ndarray, *, scale: Scale, underlay: np.ndarray | None, side:
     return np.clip(colours, 0, 255).astype(np.uint8)
 
 
-def _outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The image with a cyan line and a dark seam around the mask, clear of it so that thin defects stay visible."""
-    inside = _grown(_grown(_resize(_white(mask), exact=image.shape[:2])[..., 0] > 0))
+def _outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Draw a cyan line and a dark seam around the mask, clear of it so that thin defects stay visible."""
+    inside = _dilate(_dilate(_resize(_mask_to_rgb(mask), exact=image.shape[:2])[..., 0] > 0))
     outer = inside
     for _ in range(max(1, max(inside.shape) // 128)):
-        outer = _grown(outer)
-    line, seam = outer & ~inside, _grown(outer) & ~outer
+        outer = _dilate(outer)
+    line, seam = outer & ~inside, _dilate(outer) & ~outer
     drawn = image.copy()
     drawn[seam] = drawn[seam] // 3
     drawn[line] = OUTLINE
     return drawn
 
 
-def _white(mask: np.ndarray) -> np.ndarray:
+def _mask_to_rgb(mask: np.ndarray) -> np.ndarray:
     return np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
 
 
-def _grown(mask: np.ndarray) -> np.ndarray:
-    """The mask and the four neighbours of each of its pixels."""
+def _dilate(mask: np.ndarray) -> np.ndarray:
+    """Return the mask and the four neighbours of each of its pixels."""
     grown = mask.copy()
     grown[1:] |= mask[:-1]
     grown[:-1] |= mask[1:]
@@ -265,7 +265,7 @@ def _resize(image: np.ndarray, side: int = 1, *, exact: Sequence[int] | None = N
 
 
 def encode(image: np.ndarray, *, quality: int, sharp: bool) -> str:
-    """The image as a JPEG data URL; ``sharp`` keeps the full resolution of colour."""
+    """Return the image as a JPEG data URL; ``sharp`` keeps the full resolution of colour."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -274,7 +274,7 @@ def encode(image: np.ndarray, *, quality: int, sharp: bool) -> str:
 
 
 def _colours() -> np.ndarray:
-    """(256, 3) uint8 table of the colour map."""
+    """Return the (256, 3) uint8 table of the colour map."""
     import matplotlib
 
     return np.asarray(matplotlib.colormaps[COLOURS](np.arange(256), bytes=True))[:, :3]

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-MISSING = "\N{EN DASH}"
+from crdkit.scoring.names import MISSING
+
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
+_LATEX_ESCAPES = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     character: f"\\{character}" for character in "&%$#_{}"
 }
 
@@ -20,7 +21,7 @@ Kind = Literal["count", "measured", "published", "difference"]
 
 @dataclass(frozen=True)
 class Cell:
-    """A number in the unit in which it is shown, and how it scatters."""
+    """A number in the unit in which it is shown, and its standard deviation."""
 
     value: float | None
     std: float | None = None
@@ -42,7 +43,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A head, and what the numbers below it are: measured ones have a deviation."""
+    """A heading, and the kind of the numbers below it: measured ones have a deviation."""
 
     title: str
     kind: Kind
@@ -56,21 +57,21 @@ class Grid:
 
     title: str
     name: str
-    """Head of the rows' names."""
+    """Heading of the rows' names."""
     columns: Sequence[Column]
     rows: Mapping[str, Sequence[Cell]]
-    """By name, one cell a column; the last row is the one over all others where there is such."""
+    """By name, one cell per column; the row over all others, if there is one, is the last."""
 
     def markdown(self) -> str:
         """Return the table in Markdown, below its title."""
         lines = [f"## {self.title}", ""] if self.title else []
-        lines.append(_pipes([self.name, *(column.title for column in self.columns)]))
+        lines.append(_markdown_row([self.name, *(column.title for column in self.columns)]))
         lines.append("|---" + "|--:" * len(self.columns) + "|")
-        lines += [_pipes([name, *(cell.text() for cell in cells)]) for name, cells in self.rows.items()]
+        lines += [_markdown_row([name, *(cell.text() for cell in cells)]) for name, cells in self.rows.items()]
         return "\n".join([*lines, ""])
 
     def csv(self) -> str:
-        """Return the table as CSV: six significant digits, a column of its own for deviations, empty if missing."""
+        """Return the table as CSV: six significant digits, a separate column for deviations, empty if missing."""
         return _csv([[self.name, *self._head()], *([name, *self._values(cells)] for name, cells in self.rows.items())])
 
     def latex(self) -> str:
@@ -78,14 +79,14 @@ class Grid:
         lines = [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_escaped(self.title)}}}",
+            rf"\caption{{{_escape_latex(self.title)}}}",
             rf"\begin{{tabular}}{{l{'r' * len(self.columns)}}}",
             r"\toprule",
-            _ampersands([_escaped(text) for text in (self.name, *(column.title for column in self.columns))]),
+            _latex_row([_escape_latex(text) for text in (self.name, *(column.title for column in self.columns))]),
             r"\midrule",
         ]
         for name, cells in self.rows.items():
-            lines.append(_ampersands([_escaped(name), *(cell.text(r"$\pm$", missing="--") for cell in cells)]))
+            lines.append(_latex_row([_escape_latex(name), *(cell.text(r"$\pm$", missing="--") for cell in cells)]))
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
     def _head(self) -> list[str]:
@@ -98,17 +99,17 @@ class Grid:
         values: list[float | None] = []
         for column, cell in zip(self.columns, cells, strict=True):
             values += [cell.value, cell.std] if column.kind == "measured" else [cell.value]
-        return [_plain(value) for value in values]
+        return [_format_value(value) for value in values]
 
 
 def csv_of(grids: Sequence[Grid]) -> str:
-    """Return tables of different columns as one CSV with a line a cell: table, row, column, kind, value, std."""
+    """Return tables of different columns as one CSV with a line per cell: table, row, column, kind, value, std."""
     lines: list[Sequence[object]] = [("table", "row", "column", "kind", "value", "std")]
     for grid in grids:
         for name, cells in grid.rows.items():
             for column, cell in zip(grid.columns, cells, strict=True):
                 what = column.of or column.title
-                lines.append((grid.title, name, what, column.kind, _plain(cell.value), _plain(cell.std)))
+                lines.append((grid.title, name, what, column.kind, _format_value(cell.value), _format_value(cell.std)))
     return _csv(lines)
 
 
@@ -118,17 +119,17 @@ def _csv(lines: Sequence[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def _plain(value: float | None) -> str:
+def _format_value(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _pipes(cells: Sequence[str]) -> str:
+def _markdown_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _ampersands(cells: Sequence[str]) -> str:
+def _latex_row(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+def _escape_latex(text: str) -> str:
+    return "".join(_LATEX_ESCAPES.get(character, character) for character in text)

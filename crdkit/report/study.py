@@ -1,4 +1,4 @@
-"""What many runs say together: tables as Markdown, CSV and LaTeX, and one page with pictures."""
+"""The results of many runs: tables as Markdown, CSV and LaTeX, and one page with pictures."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from crdkit._core.files import write_bytes, write_text
 from crdkit.errors import CrdkitError
-from crdkit.files import write_bytes, write_text
-from crdkit.report import render
 from crdkit.report.gallery import encode
-from crdkit.report.grid import MISSING, PLUS_MINUS, Grid, csv_of
+from crdkit.report.grid import PLUS_MINUS, Grid, csv_of
+from crdkit.report.page import render
+from crdkit.scoring.names import MISSING
 
-WIDTH = 1400  # pixels of a picture on the page; the file beside it keeps its own
+WIDTH = 1400  # pixels of a picture on the page; the file beside it keeps its own width
 QUALITY = 82
 
 
@@ -27,13 +28,13 @@ class Study:
     grids: Sequence[Grid]
     """In reading order; their titles are unique."""
     details: Sequence[Grid] = ()
-    """Tables that the page folds away."""
+    """Tables that the page collapses."""
     notes: Sequence[str] = ()
     """Plain warnings for the top, such as runs that were skipped."""
     remarks: Sequence[str] = ()
     """How to read the tables, and where they were measured."""
     pictures: Mapping[str, Path] | None = None
-    """PNG file by the name it is shown and written under, e.g. the category."""
+    """PNG file by the name under which it is shown and written, e.g. the category."""
 
 
 def write_study(study: Study, folder: Path, *, name: str = "comparison") -> Path:
@@ -66,7 +67,7 @@ def write_study(study: Study, folder: Path, *, name: str = "comparison") -> Path
 
 
 def _picture(path: Path) -> dict[str, object]:
-    """The picture as a JPEG data URL, at most `WIDTH` pixels wide."""
+    """Return the picture as a JPEG data URL, at most `WIDTH` pixels wide."""
     from PIL import Image
 
     with Image.open(path) as opened:

@@ -1,4 +1,4 @@
-"""The contracts of registered parts, as functions that your own tests call: crdkit's entries pass the same ones.
+"""The contracts of registered parts, as functions for your own tests: crdkit's own parts pass the same ones.
 
 A broken promise is an AssertionError that names the part, what it did and what was expected:
 
@@ -17,22 +17,21 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from crdkit.catalogue import REGISTRIES
+from crdkit.config.catalogue import KINDS, REGISTRIES
 from crdkit.errors import unknown_name
 from crdkit.testing.data import check_dataset, check_modality, check_view
 from crdkit.testing.examples import EXAMPLES, example_features, example_sensors
-from crdkit.testing.parts import check_aggregation, check_amplifier, check_description, check_filter
+from crdkit.testing.parts import check_aggregation, check_description, check_projection
 from crdkit.testing.teachers import check_encoder
 
 __all__ = [
     "check",
     "check_aggregation",
-    "check_amplifier",
     "check_dataset",
     "check_description",
     "check_encoder",
-    "check_filter",
     "check_modality",
+    "check_projection",
     "check_view",
     "example_features",
     "example_sensors",
@@ -43,8 +42,8 @@ _CHECKS: Mapping[str, Callable[..., None]] = MappingProxyType(
     {
         "encoder": check_encoder,
         "modality": check_modality,
-        "filter": check_filter,
-        "amplifier": check_amplifier,
+        "filter": check_projection,
+        "amplifier": check_projection,
         "aggregation": check_aggregation,
         "dataset": check_dataset,
     }
@@ -57,8 +56,8 @@ def check(kind: str, name: str, options: Mapping[str, Any] | None = None, **argu
     Args:
         kind: encoder, modality, filter, amplifier, aggregation or dataset.
         name: the registered name.
-        options: as in a configuration; needed where the part has some without default.
-        arguments: what else the check of that kind takes, e.g. ``samples`` of a modality with sensors of its own.
+        options: as in a configuration; needed if some have no default.
+        arguments: further arguments of that kind's check, e.g. ``samples`` for a modality with sensors of its own.
 
     Raises:
         AssertionError: the message names the broken promise.
@@ -85,8 +84,6 @@ def registered(kind: str | None = None) -> list[tuple[str, str]]:
         >>> ("amplifier", "inverted_bottleneck") in registered("amplifier")
         True
     """
-    if kind is not None and kind not in _CHECKS:
-        raise unknown_name("kind", kind, _CHECKS)
-    return [
-        (registry.kind, name) for registry in REGISTRIES.values() if kind in (None, registry.kind) for name in registry
-    ]
+    if kind is not None and kind not in KINDS:
+        raise unknown_name("kind", kind, KINDS)
+    return [(one, name) for one, plural in KINDS.items() if kind in (None, one) for name in REGISTRIES[plural]]

@@ -12,25 +12,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from crdkit.datasets import GOOD, SPLITS, UNLABELLED, Dataset, RawSample, SampleRecord, Sensors, Split, datasets
+from crdkit.data import GOOD, SPLITS, UNLABELLED, Dataset, RawSample, SampleRecord, Sensors, Split, datasets
+from crdkit.data.synthetic import LAYOUTS, OBJECT_KINDS
 from crdkit.errors import ConfigError
-from crdkit.modalities import Modality, modalities
-from crdkit.synthetic import LAYOUTS, OBJECT_KINDS
 from crdkit.testing.examples import example_sensors
 from crdkit.testing.parts import check_description
 from crdkit.testing.requirement import refused, require, same_bytes
+from crdkit.views import View, views
 
 Options = Mapping[str, Any]
 
 
 def check_modality(name: str, options: Options | None = None, *, samples: Sequence[Sensors] | None = None) -> None:
-    """Check a modality: an image in the unit range, the same bytes always, and nothing changed on the way.
+    """Check a modality: an image in [0, 1], always the same bytes, and inputs that are not modified.
 
     Args:
         name: the registered name.
-        options: where it has some without default.
-        samples: raw sensors of two different samples or more; rendered if None, which needs sensors that
-            `crdkit.synthetic` knows.
+        options: needed if some have no default.
+        samples: raw sensors of two or more different samples; rendered if None, which needs sensors that
+            `crdkit.data.synthetic` knows.
 
     Raises:
         AssertionError: the message names the broken promise.
@@ -41,7 +41,7 @@ def check_modality(name: str, options: Options | None = None, *, samples: Sequen
     """
     check_description("modality", name, options)
     what = f"modality {name!r}"
-    view = modalities.get(name)(modalities.build_config({"name": name, **(options or {})}))
+    view = views.build(views.build_config({"name": name, **(options or {})}))
     if samples is None:
         samples = [example_sensors(view.sensors, kind=kind) for kind in OBJECT_KINDS]
     samples = [{sensor: _read_only(sample[sensor]) for sensor in view.sensors} for sample in samples]
@@ -50,7 +50,9 @@ def check_modality(name: str, options: Options | None = None, *, samples: Sequen
         alone = [check_view(view, sensors, image_size=size) for sensors in samples]
         shapes = {tuple(image.shape) for image in alone}
         require(len(shapes) == 1, f"{what}: its number of channels depends on the sample: shapes {sorted(shapes)}")
-    require(len(samples) < 2 or not same_bytes(alone[0], alone[1]), f"{what} gives one image for different samples")
+    require(
+        len(samples) < 2 or not same_bytes(alone[0], alone[1]), f"{what} gives the same image for different samples"
+    )
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda sensors: view(sensors, image_size=50), samples * 4))
     same = all(same_bytes(first, second) for first, second in zip(together, alone * 4, strict=True))
@@ -58,11 +60,16 @@ def check_modality(name: str, options: Options | None = None, *, samples: Sequen
     _check_memory(what, view, samples[0], alone[0])
 
 
-def check_view(view: Modality, sensors: Sensors, *, image_size: int) -> torch.Tensor:
+def check_view(view: View, sensors: Sensors, *, image_size: int) -> torch.Tensor:
     """Return the view of one sample, after checking that it is what every modality promises.
 
     Raises:
-        AssertionError: it is no contiguous, finite (1 or 3, S, S) float32 image in [0, 1], or changes when repeated.
+        AssertionError: it is not a contiguous, finite (1 or 3, S, S) float32 image in [0, 1], or changes when repeated.
+
+    Examples:
+        >>> view = views.build(views.build_config("depth"))
+        >>> tuple(check_view(view, example_sensors(["xyz"]), image_size=32).shape)
+        (1, 32, 32)
     """
     what = f"modality {view.config.name!r}"
     image = view(sensors, image_size=image_size)
@@ -74,19 +81,19 @@ def check_view(view: Modality, sensors: Sensors, *, image_size: int) -> torch.Te
     require(image.dtype == torch.float32, f"{what} is {image.dtype}, expected torch.float32")
     require(image.is_contiguous(), f"{what} is not contiguous; end with .contiguous()")
     require(bool(image.isfinite().all()), f"{what} holds values that are not finite")
-    least, most = float(image.min()), float(image.max())
-    require(0 <= least <= most <= 1, f"{what} reaches from {least:.4g} to {most:.4g}, expected values in [0, 1]")
+    low, high = float(image.min()), float(image.max())
+    require(0 <= low <= high <= 1, f"{what} has values from {low:.4g} to {high:.4g}, expected values in [0, 1]")
     require(same_bytes(view(sensors, image_size=image_size), image), f"{what} gives other bytes for the same sensors")
     return image
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
     copy = array.copy()
-    copy.flags.writeable = False  # what a view changes raises where it does
+    copy.flags.writeable = False  # a view that modifies it raises there
     return copy
 
 
-def _check_memory(what: str, view: Modality, sensors: Sensors, expected: torch.Tensor) -> None:
+def _check_memory(what: str, view: View, sensors: Sensors, expected: torch.Tensor) -> None:
     size = expected.shape[-1]
     others: dict[str, Sensors] = {
         "arrays in Fortran order": {name: np.asfortranarray(array) for name, array in sensors.items()},
@@ -99,7 +106,7 @@ def _check_memory(what: str, view: Modality, sensors: Sensors, expected: torch.T
     square = min(next(iter(sensors.values())).shape[:2])
     own = {name: array[:square, :square].copy() for name, array in sensors.items()}
     before = {name: array.copy() for name, array in own.items()}
-    view(own, image_size=square).fill_(0.5)  # no resizing is needed: the easiest place to hand out the input
+    view(own, image_size=square).fill_(0.5)  # without resizing, a view may return its input itself
     for name, array in own.items():
         require(np.array_equal(array, before[name]), f"{what}: its image shares memory with sensor {name!r}; copy it")
 
@@ -109,13 +116,13 @@ def check_dataset(name: str, options: Options | None = None, *, limit: int = 8) 
 
     Args:
         name: the registered name.
-        options: ``root`` and ``category`` of a folder that it reads; crdkit's own datasets can do without and are
-            tried on a synthetic one. Nothing in the folder is changed.
-        limit: samples of each split that are decoded.
+        options: ``root`` and ``category`` of a folder that it reads; crdkit's own datasets need none and are
+            checked on a synthetic one. Nothing in the folder is changed.
+        limit: number of samples of each split that are decoded.
 
     Raises:
         AssertionError: the message names the broken promise.
-        ConfigError: there is no folder to try it on.
+        ConfigError: there is no folder to check it on.
 
     Examples:
         >>> check_dataset("mvtec3d", limit=2)
@@ -152,16 +159,16 @@ def _synthetic(name: str, root: Path) -> dict[str, Any]:
 
 
 def _build(name: str, options: Options) -> Dataset:
-    return datasets.get(name)(datasets.build_config({"name": name, **options}))
+    return datasets.build(datasets.build_config({"name": name, **options}))
 
 
 def _check_records(what: str, dataset: Dataset, records: Sequence[SampleRecord], split: Split) -> None:
-    require(len(records) > 0, f"{what} holds no sample")
+    require(len(records) > 0, f"{what} holds no samples")
     names = [record.sample_id for record in records]
     require(len(set(names)) == len(names), f"{what}: sample_id is not unique within the split")
     for record in records:
         sample = f"{what}, sample {record.sample_id!r}"
-        require(record.split == split, f"{sample} says split {record.split!r}")
+        require(record.split == split, f"{sample} names the split {record.split!r}")
         labels = {GOOD: 0, UNLABELLED: None}
         label = labels.get(record.defect_type, 1)
         require(
@@ -170,7 +177,7 @@ def _check_records(what: str, dataset: Dataset, records: Sequence[SampleRecord],
         )
         require(split == "test" or record.label != 1, f"{sample} is anomalous; only the test split may hold defects")
         missing = [sensor for sensor in dataset.sensors if sensor not in record.files]
-        require(not missing, f"{sample} has no file of the sensors {missing}")
+        require(not missing, f"{sample} has no file for the sensors {missing}")
         lost = [str(path) for path in record.files.values() if not path.is_file()]
         require(not lost, f"{sample} names files that do not exist: {', '.join(lost)}")
 

@@ -1,4 +1,4 @@
-"""What registered parts are tried on: feature shapes, raw sensors, and options where a part needs some."""
+"""What registered parts are checked on: feature shapes, raw sensors, and options if a part needs some."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from crdkit.data.synthetic import SENSORS, make_scene, render_sensors, sample_key, scanner_camera
 from crdkit.errors import unknown_name
-from crdkit.layers import FeatureSpec, Levels
-from crdkit.synthetic import SENSORS, make_scene, render_sensors, sample_key, scanner_camera
+from crdkit.model.layers import FeatureSpec, Levels
 
 SPECS: Mapping[str, FeatureSpec] = {
     "cnn": FeatureSpec(channels=(4, 6, 10), sizes=(16, 8, 4), signed=False),
@@ -22,7 +22,7 @@ SPECS: Mapping[str, FeatureSpec] = {
 }
 """Feature pyramids that every filter and amplifier must join, in both directions."""
 
-STANDS_FOR = {"thermal": "infrared", "polarisation": "infrared"}  # single channels of 16 bits too
+STANDS_FOR = {"thermal": "infrared", "polarisation": "infrared"}  # also single 16-bit channels
 
 
 class TinyTeacher(nn.Module):
@@ -48,11 +48,11 @@ EXAMPLES: Mapping[tuple[str, str], Mapping[str, Any]] = MappingProxyType(
         },
     }
 )
-"""Arguments of the checks of crdkit's own entries that cannot be tried without any, by kind and name."""
+"""Arguments of the checks of crdkit's own parts that cannot be checked without any, by kind and name."""
 
 
 def example_features(spec: FeatureSpec, *, batch: int = 2, seed: int = 0) -> Levels:
-    """Return random levels [(B, C_l, H_l, W_l)] of the shapes of ``spec``, without negative values if it is unsigned.
+    """Return random levels [(B, C_l, H_l, W_l)] with the shapes of ``spec``, without negative values if it is unsigned.
 
     Examples:
         >>> [tuple(level.shape) for level in example_features(SPECS["tokens"])]
@@ -76,12 +76,12 @@ def example_sensors(
     """Return the raw, read-only arrays of the sensors ``names``, rendered from one synthetic scene.
 
     Args:
-        names: sensors that `crdkit.synthetic` can render, or ``thermal`` and ``polarisation``.
+        names: sensors that `crdkit.data.synthetic` can render, or ``thermal`` and ``polarisation``.
         size: height and width.
-        kind: the object, a key of `crdkit.synthetic.OBJECT_KINDS`.
-        defect: a key of `crdkit.synthetic.DEFECTS` or ``INFRARED_DEFECTS``; None for an intact object.
+        kind: the object, a key of `crdkit.data.synthetic.OBJECT_KINDS`.
+        defect: a key of `crdkit.data.synthetic.DEFECTS` or ``INFRARED_DEFECTS``; None for an intact object.
         keyed_by: a defect's name gives the intact twin of the scene with that defect.
-        index: another number is another sample.
+        index: each number gives another sample.
 
     Raises:
         UnknownNameError: there is no example of a sensor.
@@ -105,5 +105,5 @@ def _measure(
 ) -> dict[str, np.ndarray]:
     measured = render_sensors(make_scene(kind, camera=scanner_camera(size), key=key, defect=defect), sensors)
     for array in measured.values():
-        array.flags.writeable = False  # a view must leave what it reads alone
+        array.flags.writeable = False  # a view must not modify what it reads
     return measured

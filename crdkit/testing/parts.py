@@ -1,4 +1,4 @@
-"""The contracts of filters, amplifiers and aggregations, and what every registered part promises."""
+"""The contracts of projections and aggregations, and of every registered part."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
-from crdkit.aggregations import Aggregation, AggregationConfig, aggregations
-from crdkit.amplifiers import amplifiers
-from crdkit.catalogue import REGISTRIES, catalogue
-from crdkit.filters import filters
-from crdkit.layers import FeatureSpec, Levels
-from crdkit.registry import Registry
+from crdkit.config.catalogue import KINDS, REGISTRIES, catalogue
+from crdkit.model.layers import FeatureSpec, Levels
+from crdkit.model.projections import Projection, projections
+from crdkit.scoring.aggregations import Aggregation, AggregationConfig, aggregations
 from crdkit.testing.examples import SPECS, example_features
 from crdkit.testing.requirement import require, require_close, require_same
 
@@ -24,13 +21,17 @@ MODALITIES = ("rgb", "depth", "infrared", "normals")
 
 
 def check_description(kind: str, name: str, options: Options | None = None) -> None:
-    """Check what every part promises: it describes itself, and its options survive being written down.
+    """Check what every part promises: it describes itself, and its options survive a round trip through JSON.
 
     Raises:
         AssertionError: the message names the broken promise.
+
+    Examples:
+        >>> check_description("aggregation", "tail_norm", {"power": 3})
     """
     what = f"{kind} {name!r}"
-    plural, registry = next((key, value) for key, value in REGISTRIES.items() if value.kind == kind)
+    plural = KINDS[kind]
+    registry = REGISTRIES[plural]
     part = registry.get(name)
     require("name" in part.Config.model_fields, f"{what}: its Config has no field 'name'")
     config = registry.build_config({"name": name, **(options or {})})
@@ -42,49 +43,32 @@ def check_description(kind: str, name: str, options: Options | None = None) -> N
     require(bool(entry.summary), f"{what}: its class has no docstring; its first sentence is what `crdkit list` prints")
 
 
-def check_filter(name: str, options: Options | None = None) -> None:
-    """Check a CrossmodalFilter on pairs of feature pyramids: shapes, sign, gradients, saved state.
+def check_projection(name: str, options: Options | None = None) -> None:
+    """Check a projection on pairs of feature pyramids: shapes, sign, gradients, saved state.
 
     Raises:
         AssertionError: the message names the broken promise.
 
     Examples:
-        >>> check_filter("bottleneck", {"size": 4})
+        >>> check_projection("bottleneck", {"size": 4})
     """
-    _check_edge_part(filters, name, options)
-
-
-def check_amplifier(name: str, options: Options | None = None) -> None:
-    """Check a CrossmodalAmplifier on pairs of feature pyramids: shapes, sign, gradients, saved state.
-
-    Raises:
-        AssertionError: the message names the broken promise.
-
-    Examples:
-        >>> check_amplifier("inverted_bottleneck", {"expansion": 3})
-    """
-    _check_edge_part(amplifiers, name, options)
-
-
-def _check_edge_part(registry: Registry[Any], name: str, options: Options | None) -> None:
-    check_description(registry.kind, name, options)
-    config = registry.build_config({"name": name, **(options or {})})
+    check_description("filter", name, options)
+    config = projections.build_config({"name": name, **(options or {})})
     for source_name, source in SPECS.items():
         for target_name, target in SPECS.items():
 
-            def build(source: FeatureSpec = source, target: FeatureSpec = target) -> nn.Module:
-                part: nn.Module = registry.get(name)(config, source=source, target=target)
-                return part
+            def build(source: FeatureSpec = source, target: FeatureSpec = target) -> Projection:
+                return projections.build(config, source=source, target=target)
 
-            _check_edge(f"{registry.kind} {name!r} ({source_name} -> {target_name})", build, source, target)
+            _check_edge(f"projection {name!r} ({source_name} -> {target_name})", build, source, target)
 
 
-def _check_edge(what: str, build: Callable[[], nn.Module], source: FeatureSpec, target: FeatureSpec) -> None:
+def _check_edge(what: str, build: Callable[[], Projection], source: FeatureSpec, target: FeatureSpec) -> None:
     part = build()
     levels = example_features(source)
     before = [level.clone() for level in levels]
     out: Levels = part(levels)
-    require_same(levels, before, f"{what} changes the features that it is given")
+    require_same(levels, before, f"{what} modifies the features that it is given")
     found = [tuple(level.shape) for level in out]
     expected = [(2, channels, size, size) for channels, size in zip(target.channels, target.sizes, strict=True)]
     require(
@@ -92,8 +76,8 @@ def _check_edge(what: str, build: Callable[[], nn.Module], source: FeatureSpec, 
     )
     require(all(bool(level.isfinite().all()) for level in out), f"{what} returns values that are not finite")
     if not target.signed:
-        least = min(float(level.detach().amin()) for level in out)
-        require(least >= 0, f"{what} returns {least:.3g}: features of this target are never negative, end in a ReLU")
+        lowest = min(float(level.detach().amin()) for level in out)
+        require(lowest >= 0, f"{what} returns {lowest:.3g}: features of this target are never negative, end in a ReLU")
     torch.stack([level.sum() for level in out]).sum().backward()
     for key, parameter in part.named_parameters():
         if parameter.requires_grad:
@@ -104,7 +88,7 @@ def _check_edge(what: str, build: Callable[[], nn.Module], source: FeatureSpec, 
     restored.eval()
     with torch.no_grad():
         expected_out: Levels = part(levels)
-        require_same(restored(levels), expected_out, f"{what}: a copy with its state dict computes something else")
+        require_same(restored(levels), expected_out, f"{what}: a copy with its state dict gives other results")
         alone: Levels = part([level[:1] for level in levels])
     require_close(
         alone, [level[:1] for level in expected_out], f"{what}: a sample's result depends on the others of its batch"
@@ -112,12 +96,12 @@ def _check_edge(what: str, build: Callable[[], nn.Module], source: FeatureSpec, 
 
 
 def check_aggregation(name: str, options: Options | None = None, *, modalities: Sequence[str] | None = None) -> None:
-    """Check an aggregation: one finite float32 map, no lower where a branch is higher, and a state that is saved.
+    """Check an aggregation: one finite float32 map, never lower where a branch is higher, and a state that is saved.
 
     Args:
         name: the registered name.
-        options: where it has some without default.
-        modalities: names to fuse, if the options fit certain ones only; else it is tried on one, two and four.
+        options: needed if some have no default.
+        modalities: names to fuse, if the options fit only certain ones; else it is checked on one, two and four.
 
     Raises:
         AssertionError: the message names the broken promise.
@@ -142,7 +126,7 @@ def _check_fusion(what: str, cls: type[Aggregation], config: AggregationConfig, 
     before = copy.deepcopy(normals)
     part.calibrate(normals)
     fused = part(normals)
-    require_same([*normals.values()], [*before.values()], f"{what} changes the maps that it is given")
+    require_same([*normals.values()], [*before.values()], f"{what} modifies the maps that it is given")
     shape = (tuple(fused.shape), fused.dtype)
     require(shape == ((5, 8, 8), torch.float32), f"{what} returns {shape[1]} {shape[0]}, expected float32 (B, H, W)")
     require(bool(fused.isfinite().all()), f"{what} returns values that are not finite")
@@ -153,7 +137,7 @@ def _check_fusion(what: str, cls: type[Aggregation], config: AggregationConfig, 
     require_same([part(normals)], [fused], f"{what}: a second calibration does not replace the first")
     restored = cls(config, modalities=names)
     restored.load_state_dict(part.state_dict())
-    require_same([restored(normals)], [fused], f"{what}: a copy with its state dict computes something else")
+    require_same([restored(normals)], [fused], f"{what}: a copy with its state dict gives other results")
     part.calibrate({key: torch.full((2, 8, 8), 0.3) for key in names})
     for values in (torch.full((2, 8, 8), 0.3), torch.rand(2, 8, 8, generator=generator)):
         finite = bool(part(dict.fromkeys(names, values)).isfinite().all())
@@ -161,7 +145,7 @@ def _check_fusion(what: str, cls: type[Aggregation], config: AggregationConfig, 
 
 
 def _check_order(what: str, part: Aggregation, normals: Mapping[str, torch.Tensor], fused: torch.Tensor) -> None:
-    """Where maps rise the result must: with one of them it may stay, with all of them it must go up."""
+    """Where maps rise, the result must not fall: it may stay if one of them rises, and must rise if all do."""
     raised = {key: maps.clone() for key, maps in normals.items()}
     for maps in raised.values():
         maps[0, 2, 3] += 5
@@ -178,4 +162,4 @@ def _check_independence(what: str, part: Aggregation, normals: Mapping[str, torc
     alone = part({key: maps[:1] for key, maps in normals.items()})
     require_close([alone], [fused[:1]], f"{what}: a sample's result depends on the others of its batch")
     turned = part({key: normals[key] for key in reversed([*normals])})
-    require_same([turned], [fused], f"{what} depends on the order of the mapping; go through self.modalities")
+    require_same([turned], [fused], f"{what} depends on the order of the mapping; iterate over self.modalities")

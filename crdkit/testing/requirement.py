@@ -17,7 +17,7 @@ def require(holds: bool, message: str) -> None:
 
 
 def same_bytes(first: torch.Tensor, second: torch.Tensor) -> bool:
-    """Tell whether two tensors have one dtype, shape and bit pattern."""
+    """Return whether two tensors have the same dtype, shape and bit pattern."""
     return (
         first.dtype == second.dtype
         and first.numpy().tobytes() == second.numpy().tobytes()
@@ -33,7 +33,7 @@ def require_same(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]
 
 
 def require_close(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor], message: str) -> None:
-    """Raise AssertionError with ``message`` and the largest difference unless all tensors agree but for rounding."""
+    """Raise AssertionError with ``message`` and the largest difference unless all tensors agree up to rounding."""
     for index, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
         if mine.shape != theirs.shape or not torch.allclose(mine, theirs, rtol=1e-3, atol=1e-4):
             raise AssertionError(f"{message}: {_difference(mine, theirs)} in tensor {index}")
@@ -41,7 +41,7 @@ def require_close(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor
 
 @contextmanager
 def refused(what: str) -> Iterator[None]:
-    """Expect the block to raise DataError: ``what`` must be refused with it.
+    """Expect the block to raise DataError, which must refuse ``what``.
 
     Raises:
         AssertionError: the block ends without an error, or with another one.

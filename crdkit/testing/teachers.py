@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from crdkit.encoders import Encoder, encoders
+from crdkit.model.encoders import Encoder, encoders
 from crdkit.testing.parts import check_description
 from crdkit.testing.requirement import require, require_close, require_same
 
@@ -20,13 +20,13 @@ def check_encoder(
     image_size: int = 64,
     load_weights: bool = False,
 ) -> None:
-    """Check an encoder: it is frozen, returns what it declares, and takes a saved state without its weights.
+    """Check an encoder: it is frozen, returns what it declares, and loads a saved state without its weights.
 
     Args:
         name: the registered name.
-        options: where it has some without default, or to leave a download out (``pretrained: false``).
-        image_size: side of the images that it is tried on, in pixels, unless ``options`` hold one.
-        load_weights: try it with the weights that it reads or fetches; else with those that it was built with.
+        options: needed if some have no default, or to avoid a download (``pretrained: false``).
+        image_size: side of the images that it is checked on, in pixels, unless ``options`` set one.
+        load_weights: check it with the weights that it reads or downloads; else with those that it was built with.
 
     Raises:
         AssertionError: the message names the broken promise.
@@ -38,7 +38,7 @@ def check_encoder(
     what = f"encoder {name!r}"
     config = encoders.build_config({"name": name, **(options or {})})
     size = config.image_size or image_size
-    encoder = encoders.get(name)(config, load_weights=load_weights)
+    encoder = encoders.build(config, load_weights=load_weights)
     images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     _check_levels(what, encoder, images)
     _check_frozen(what, encoder, images)
@@ -66,7 +66,7 @@ def _check_levels(what: str, encoder: Encoder, images: torch.Tensor) -> None:
     require_close(alone, [level[:1] for level in levels], f"{what}: a sample's features depend on its batch")
     grey = images[:, :1]
     three = encoder(grey.expand(-1, 3, -1, -1))
-    require_close(encoder(grey), three, f"{what}: one channel does not count as three equal ones")
+    require_close(encoder(grey), three, f"{what}: one channel does not give the same as three equal ones")
 
 
 def _check_frozen(what: str, encoder: Encoder, images: torch.Tensor) -> None:
@@ -82,22 +82,22 @@ def _check_frozen(what: str, encoder: Encoder, images: torch.Tensor) -> None:
 
 
 def _check_state(what: str, encoder: Encoder, images: torch.Tensor) -> None:
-    empty = encoders.get(encoder.config.name)(encoder.config, load_weights=False)
+    empty = encoders.build(encoder.config, load_weights=False)
     empty.load_state_dict(encoder.state_dict())
-    message = f"{what}: built with load_weights=False and given the saved state dict, it computes something else"
+    message = f"{what}: built with load_weights=False and given the saved state dict, it gives other results"
     require_same(empty(images), encoder(images), message)
 
 
 def _check_sizes(what: str, encoder: Encoder, size: int) -> None:
     config = encoder.config.model_copy(update={"image_size": size})
-    fixed = encoders.get(encoder.config.name)(config, load_weights=False)
+    fixed = encoders.build(config, load_weights=False)
     fixed.load_state_dict(encoder.state_dict())
     for other in (size // 2, size * 5 // 2):
         images = torch.rand(2, 3, other, other, generator=torch.Generator().manual_seed(1))
         seen = F.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
         require(
             fixed.spec(other) == encoder.spec(size),
-            f"{what} with image_size={size} has other shapes for images of {other} x {other}",
+            f"{what} with image_size={size} gives other shapes for images of {other} x {other}",
         )
-        message = f"{what} with image_size={size} does not resample images of {other} x {other} to that"
+        message = f"{what} with image_size={size} does not resample images of {other} x {other} to that size"
         require_same(fixed(images), encoder(seen), message)

@@ -1,0 +1,1 @@
+"""Shared by every room and called by no user: registries, atomic files, progress, threads, ranks, devices."""

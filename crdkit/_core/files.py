@@ -1,0 +1,147 @@
+"""Atomic writes of files and folders, and tensors in safetensors files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from crdkit.errors import CrdkitError
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+PARTIAL = ".partial"
+"""Suffix of the hidden name of a file or folder until it is complete; only a killed process leaves one behind."""
+_HEADER = "crdkit"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` so that ``path`` holds all of it, or what it held before.
+
+    Raises:
+        CrdkitError: the file cannot be written.
+    """
+    with new_file(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, as `write_bytes` does.
+
+    Raises:
+        CrdkitError: the file cannot be written.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield a hidden sibling of ``path`` that replaces ``path`` at the end, or is deleted on any failure.
+
+    Raises:
+        CrdkitError: the file cannot be written.
+    """
+    partial = _partial(path)
+    try:
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a hidden sibling of ``path`` that becomes ``path`` at the end, or is deleted on any failure.
+
+    Raises:
+        CrdkitError: ``path`` exists and is not an empty folder, or cannot be written.
+    """
+    target = path.expanduser().resolve()
+    partial = _partial(target)
+    try:
+        require_new_folder(path)
+        partial.mkdir(parents=True)
+        yield partial
+        if target.exists():
+            target.rmdir()  # it is empty; some systems cannot rename onto an existing folder
+        partial.rename(target)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def require_new_folder(path: Path) -> None:
+    """Refuse a path that `new_folder` could not create, before any work is done.
+
+    Raises:
+        CrdkitError: ``path`` exists and is not an empty folder.
+    """
+    target = path.expanduser().resolve()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise CrdkitError(f"{path} exists and is not an empty folder; choose another one or delete it first")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], *, header: Mapping[str, Any] | None = None) -> None:
+    """Write tensors, from whatever device they are on, and a header to a safetensors file, atomically by `new_file`.
+
+    Raises:
+        CrdkitError: the file cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = None if header is None else {_HEADER: json.dumps(header)}
+    with new_file(path) as partial:
+        try:
+            save_file(on_host, partial, metadata=metadata)
+        except SafetensorError as error:  # a full disk, for one
+            raise CrdkitError(f"{path}: cannot be written: {error}") from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return the tensors of a file that `write_tensors` wrote, mapped from it, and its header, empty if it has none.
+
+    Raises:
+        OSError: the file is missing or cannot be opened.
+        ValueError: it is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is not a mapping
+            header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(header, dict):
+        raise ValueError(f"its header is {header!r}, not a mapping")
+    return tensors, header
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
+
+
+def _cannot_write(path: Path, error: OSError) -> CrdkitError:
+    return CrdkitError(f"{path}: cannot be written: {error.strerror or error}")
+
+
+def below(prefix: str, named: Mapping[str, T]) -> dict[str, T]:
+    """Return the entries whose name starts with ``prefix``, by the rest of that name.
+
+    Examples:
+        >>> below("a.", {"a.x": 1, "b.x": 2})
+        {'x': 1}
+    """
+    return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}

@@ -1,0 +1,156 @@
+"""Visible progress: a bar with ETA on a terminal, plain lines elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+T = TypeVar("T")
+
+_quiet = False
+_bars: Progress | None = None  # the terminal's only display, while an overall bar is shown
+
+
+def set_quiet(quiet: bool) -> None:
+    """Switch every bar and message of this process off (``True``) or on."""
+    global _quiet
+    _quiet = quiet
+
+
+def is_quiet() -> bool:
+    """Return whether bars and messages are off."""
+    return _quiet
+
+
+def say(message: str) -> None:
+    """Print one line of progress to standard error, unless quiet."""
+    if not _quiet:
+        print(message, file=sys.stderr, flush=True)
+
+
+def track(items: Iterable[T], *, description: str, total: int, every_s: float = 10.0) -> Iterator[T]:
+    """Yield ``items`` while showing how far they got.
+
+    Args:
+        items: what to iterate over.
+        description: the words before the bar.
+        total: how many items there are.
+        every_s: seconds between two plain lines if standard error is not a terminal.
+    """
+    if _quiet:
+        yield from items
+    elif sys.stderr.isatty():
+        yield from _bar(items, description=description, total=total)
+    else:
+        yield from _lines(items, description=description, total=total, every_s=every_s)
+
+
+class Overall:
+    """Progress over long tasks that show their own; see `overall`."""
+
+    def __init__(self, description: str, *, total: int, done: int) -> None:
+        self._description, self._total = description, total
+        self._first = self._done = done
+        self._start = time.monotonic()
+        self._task: TaskID | None = None
+        if _bars is not None:
+            self._task = _bars.add_task(description, total=total, completed=done, left="")
+        elif done:
+            say(f"{description}: {done}/{total} done before")
+
+    def update(self, done: int) -> None:
+        """Show that ``done`` of all tasks are done; the time left is estimated from those done since the start."""
+        if done == self._done:
+            return
+        self._done = done
+        elapsed = time.monotonic() - self._start
+        left = elapsed / max(done - self._first, 1) * (self._total - done)
+        if _bars is not None and self._task is not None:
+            _bars.update(self._task, completed=done, left=f"{left:.0f} s")
+        else:
+            say(
+                f"{self._description}: {done}/{self._total}{f', {left:.0f} s left' if left else f' in {elapsed:.1f} s'}"
+            )
+
+
+@contextmanager
+def overall(description: str, *, total: int, done: int = 0) -> Iterator[Overall]:
+    """Show progress over tasks that may each call `track`: both bars on a terminal, elsewhere a line per task.
+
+    Args:
+        description: the words before the bar.
+        total: how many tasks there are.
+        done: how many of them were done before.
+    """
+    global _bars
+    if _quiet or not sys.stderr.isatty():
+        yield Overall(description, total=total, done=done)
+        return
+    with _new_bars() as _bars:
+        try:
+            yield Overall(description, total=total, done=done)
+        finally:
+            _bars = None
+
+
+def _bar(items: Iterable[T], *, description: str, total: int) -> Iterator[T]:
+    if _bars is not None:
+        task = _bars.add_task(description, total=total)
+        try:
+            yield from _bars.track(items, task_id=task)
+        finally:
+            _bars.remove_task(task)
+        return
+    with _new_bars() as progress:
+        yield from progress.track(items, total=total, description=description)
+
+
+def _new_bars() -> Progress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Left(TimeRemainingColumn):
+        """The time left as a task reports it, else as rich estimates it."""
+
+        def render(self, task: Task) -> Text:
+            return Text(task.fields["left"]) if "left" in task.fields else super().render(task)
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        Left(),
+    )
+    # the current stream: what redirects it later must not capture the bars
+    return Progress(*columns, console=Console(file=sys.stderr))
+
+
+def _lines(items: Iterable[T], *, description: str, total: int, every_s: float) -> Iterator[T]:
+    start = last = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= every_s and done < total:
+            last = now
+            eta = (now - start) / done * (total - done)
+            say(f"{description}: {done}/{total}, {eta:.0f} s left")
+    elapsed = time.monotonic() - start
+    if elapsed >= 2.0:
+        say(f"{description}: {total}/{total} in {elapsed:.1f} s")

@@ -1,0 +1,153 @@
+"""Tables for the terminal, drawn by rich."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from crdkit._core.registry import ComponentConfig
+from crdkit.config.catalogue import Entry
+from crdkit.data.check import DatasetCheck
+from crdkit.model.encoders import EncoderConfig
+from crdkit.report.grid import PLUS_MINUS
+from crdkit.runs.describe import FLOP_CONVENTION, Description
+from crdkit.runs.summary import MEAN
+from crdkit.runs.sweep import Sweep
+from crdkit.scoring.names import COLUMNS, MISSING, label, percent
+
+
+def show(what: Any) -> None:
+    """Print a table or a line to standard output; text is printed unchanged, brackets too."""
+    Console(soft_wrap=isinstance(what, str), highlight=False, markup=False, emoji=False).print(what)
+
+
+def results_table(rows: Mapping[str, Mapping[str, float | None]], *, title: str | None = None) -> Table:
+    """Return a table of metrics in percent, one row per name; a dash stands for what cannot be computed."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("percent")
+    for key in COLUMNS:
+        table.add_column(label(key), justify="right", no_wrap=True)
+    for name, metrics in rows.items():
+        table.add_row(name, *(percent(metrics.get(key)) for key in COLUMNS))
+    return table
+
+
+def show_metrics(metrics: Mapping[str, Any]) -> None:
+    """Print the table of a run's metrics (fused and per branch), and how long it took."""
+    rows = {"fused": metrics["aggregate"], **metrics["branches"]}
+    show(results_table(rows))
+    measured = {phase: value for phase, value in metrics["seconds"].items() if value is not None}
+    seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in measured.items())
+    show(f"{metrics['counts']['test']} test samples; {seconds}")
+
+
+def show_sweep(outcome: Sweep) -> None:
+    """Print the table of a sweep, and each run that was skipped with its reason."""
+    grid = outcome.summary().grid()
+    shown = [place for place, column in enumerate(grid.columns) if column.kind == "measured"]
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False
+    )  # with deviations on lines of their own it fits into 80 characters
+    table.add_column(grid.name, min_width=8)
+    for place in shown:
+        table.add_column(grid.columns[place].title, justify="right", no_wrap=True)
+    for name, cells in grid.rows.items():
+        if name == MEAN:
+            table.add_section()
+        table.add_row(name, *(cells[place].text(f"\n{PLUS_MINUS}").replace(" \n", "\n") for place in shown))
+    show(table)
+    for skip in outcome.skipped:
+        show(f"skipped: {skip.job.name}: {skip.reason}")
+
+
+def catalogue_tables(entries: Mapping[str, list[Entry]]) -> list[Table]:
+    """Return one table per kind of part."""
+    tables = []
+    shared: dict[str, list[str]] = {}
+    for kind, parts in entries.items():
+        shared.setdefault(repr(parts), []).append(kind)
+    for kinds in shared.values():
+        parts = entries[kinds[0]]
+        table = Table(title=" and ".join(kinds), title_justify="left")
+        table.add_column("name", no_wrap=True)
+        table.add_column("what it is")
+        with_options = any(part.options for part in parts)
+        if with_options:
+            table.add_column("options (defaults)")
+        for part in parts:
+            options = [f"{key}={value}" for key, value in part.options.items()]
+            table.add_row(part.name, part.summary, *(["\n".join(options)] if with_options else []))
+        tables.append(table)
+    return tables
+
+
+def show_check(checked: DatasetCheck) -> None:
+    """Print how many samples a dataset holds, and one line for each finding."""
+    kinds = dict.fromkeys(kind for counts in checked.counts.values() for kind in counts)
+    table = Table("split", *kinds)
+    for split, counts in checked.counts.items():
+        table.add_row(split, *(str(counts.get(kind, MISSING)) for kind in kinds))
+    show(f"{checked.folder} ({checked.layout})")
+    show(table)
+    for finding in checked.findings:
+        where = "" if str(finding.path) in finding.message else f"{finding.path}: "
+        show(f"{finding.severity}: {where}{finding.message}")
+    if not checked.findings:
+        show("no problems were found")
+
+
+def show_description(described: Description) -> None:
+    """Print provenance, modalities, edges, and the cost of every part."""
+    if described.provenance:
+        table = Table(title="run", title_justify="left", show_header=False)
+        for key, value in described.provenance.items():
+            table.add_row(key, value)
+        show(table)
+    table = Table("modality", "teacher", "levels (channels x side)", title="modalities", title_justify="left")
+    for name, spec in described.specs.items():
+        levels = (f"{c} x {size}" for c, size in zip(spec.channels, spec.sizes, strict=True))
+        table.add_row(name, _options(described.config.modalities[name].encoder), ", ".join(levels))
+    show(table)
+    table = Table(
+        "edge", "filter", "amplifier", title=f"graph ({described.config.graph.topology})", title_justify="left"
+    )
+    for edge in described.graph.edges:
+        table.add_row(str(edge), _options(edge.filter), _options(edge.amplifier))
+    show(table if described.graph.edges else "graph: no edges")
+    show(_cost_table(described))
+    for name, gflop in described.training_gflop.items():
+        trained = sum(p.parameters for p in described.parts if p.modality == name and p.part != "teacher")
+        show(f"branch {name}: {trained / 1e6:.1f} M parameters; a training step takes {gflop:.1f} GFLOP per sample")
+    show(FLOP_CONVENTION)
+
+
+def _cost_table(described: Description) -> Table:
+    table = Table("modality", "part", title="cost", title_justify="left")
+    for column in ("parameters", "GFLOP"):
+        table.add_column(column, justify="right", no_wrap=True)
+    before = ""
+    size, teachers = described.config.data.image_size, list[EncoderConfig]()
+    for row in described.table():
+        modality = "" if row["modality"] == before else row["modality"]
+        if row["modality"] != before:
+            table.add_section()
+        before = row["modality"]
+        parameters = f"{row['parameters']:,}"
+        if row["part"] == "teacher":  # a teacher without parameters is not therefore shared
+            teacher = described.config.modalities[before].encoder.at(size)
+            parameters = "shared" if teacher in teachers else parameters
+            teachers.append(teacher)
+        table.add_row(modality, row["part"], parameters, f"{row['gflop']:.1f}")
+    return table
+
+
+def _options(part: ComponentConfig | None) -> str:
+    """Return a part's name, and its options one per line."""
+    if part is None:
+        return MISSING
+    options = part.model_dump(mode="json", exclude={"name"}, exclude_none=True)
+    return "\n".join([part.name, *(f"{key}={value}" for key, value in options.items())])

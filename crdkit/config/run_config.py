@@ -1,0 +1,228 @@
+"""RunConfig: everything that defines a run, as data that can be written to a file and read back."""
+
+from __future__ import annotations
+
+import copy
+import importlib.resources
+from collections.abc import Mapping
+from itertools import takewhile
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_serializer, model_validator
+
+from crdkit._core.registry import StrictConfig
+from crdkit.config.overrides import apply_override, choose_by_category, keep_choices, read_override
+from crdkit.config.plugins import import_plugin, resolve_plugin
+from crdkit.data import DatasetConfig, datasets
+from crdkit.errors import ConfigError, explain, unknown_name
+from crdkit.model.encoders import EncoderConfig, encoders
+from crdkit.model.graph import GraphConfig
+from crdkit.model.student import StudentConfig
+from crdkit.scoring.aggregations import AggregationConfig, aggregations
+from crdkit.scoring.scorer import ScoringConfig
+from crdkit.training.config import TrainingConfig
+from crdkit.views import ViewConfig, views
+
+
+class BranchConfig(StrictConfig):
+    """One modality: how raw sensors are viewed (written inline), and the teacher that sees that view.
+
+    Examples:
+        >>> branch = RunConfig.preset("quick").modalities["depth"]
+        >>> branch.view.sensor, branch.encoder.name
+        ('xyz', 'efficientnet_lite0')
+    """
+
+    view: Annotated[ViewConfig, views]
+    encoder: Annotated[EncoderConfig, encoders] = Field(default_factory=lambda: encoders.build_config("timm"))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "view" in value:
+            return value
+        options = dict(value)
+        parts = {"encoder": options.pop("encoder")} if "encoder" in options else {}
+        return {"view": options, **parts}
+
+    @model_serializer
+    def _inline(self) -> dict[str, Any]:
+        return {**self.view.model_dump(), "encoder": self.encoder.model_dump()}
+
+
+class RunConfig(StrictConfig):
+    """Everything that defines a run; frozen, and refused if it contains an unknown key.
+
+    Examples:
+        >>> run = RunConfig.preset("quick").with_overrides("data.category=bagel", "training.epochs=3")
+        >>> run.data.category, run.training.epochs, list(run.modalities)
+        ('bagel', 3, ['rgb', 'depth'])
+    """
+
+    plugins: tuple[str, ...] = Field(
+        (), description="modules or .py files to import first, which register the user's own parts"
+    )
+    data: Annotated[DatasetConfig, datasets]
+    modalities: dict[str, BranchConfig] = Field(min_length=1)
+    graph: GraphConfig = GraphConfig()
+    student: StudentConfig = StudentConfig()
+    training: TrainingConfig = TrainingConfig()
+    aggregation: Annotated[AggregationConfig, aggregations] = Field(
+        default_factory=lambda: aggregations.build_config("normalised_sum")
+    )
+    scoring: ScoringConfig = ScoringConfig()
+    by_category: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="options that a published recipe sets by category: {key.path: {category: value, other: value}}",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_by_category(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not value.get("by_category"):
+            return value
+        values = copy.deepcopy(value)
+        choose_by_category(values)
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _import_plugins(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not value.get("plugins"):
+            return value
+        names = value["plugins"]
+        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"plugins (={names!r}) must be a list of module names or .py files")
+        plugins = tuple(resolve_plugin(name, folders=[Path.cwd()]) for name in names)
+        for name in plugins:
+            import_plugin(name)
+        return {**value, "plugins": plugins}
+
+    @field_validator("modalities", mode="before")
+    @classmethod
+    def _name_after_key(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        for key in value:
+            if not str(key).isidentifier():
+                raise ValueError(f"a modality's name may only contain letters, digits and _, got {key!r}")
+        return {
+            key: branch if isinstance(branch, BranchConfig) else {"name": key, **(branch or {})}
+            for key, branch in value.items()
+        }
+
+    @model_validator(mode="after")
+    def _parts_fit_the_modalities(self) -> RunConfig:
+        self.graph.build(tuple(self.modalities))
+        self.aggregation.check_modalities(tuple(self.modalities))
+        return self
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, source: str = "config") -> RunConfig:
+        """Validate ``values``.
+
+        Raises:
+            ConfigError: a key is unknown or a value is not allowed; the message names every problem with its key.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ConfigError(f"{source}: {explain(error)}") from error
+
+    @classmethod
+    def from_yaml(cls, path: Path | str) -> RunConfig:
+        """Read a YAML file; plug-ins may lie beside it.
+
+        Raises:
+            ConfigError: the file is missing or is not a YAML mapping, or its content is refused.
+        """
+        values = _read_yaml(Path(path))
+        if isinstance(values.get("plugins"), list):
+            folders = [Path(path).absolute().parent, Path.cwd()]
+            values["plugins"] = [resolve_plugin(str(name), folders=folders) for name in values["plugins"]]
+        return cls.from_dict(values, source=str(path))
+
+    @classmethod
+    def preset(cls, name: str) -> RunConfig:
+        """Return a preset of this package.
+
+        Raises:
+            UnknownNameError: there is no such preset.
+        """
+        if name not in preset_names():
+            raise unknown_name("preset", name, preset_names())
+        text = (importlib.resources.files("crdkit.config.presets") / f"{name}.yaml").read_text(encoding="utf-8")
+        return cls.from_dict(yaml.safe_load(text), source=f"preset {name}")
+
+    def with_overrides(self, *overrides: str) -> RunConfig:
+        """Return a copy with each ``key.path=value`` applied; values are read as YAML, names and paths verbatim.
+
+        Naming another part (``aggregation.name=max``) drops the options of the part it replaces;
+        ``modalities.depth=null`` removes a modality. What is overridden here is no longer set by ``by_category``.
+
+        Raises:
+            ConfigError: an override has no ``=``, its key is unknown, or its value is not allowed.
+        """
+        if not overrides:
+            return self
+        parts = [override for override in overrides if override.partition("=")[0].endswith((".name", "plugins"))]
+        if 0 < len(parts) < len(overrides):  # parts first, then their options, which are read as the parts declare them
+            return self.with_overrides(*parts).with_overrides(*(text for text in overrides if text not in parts))
+        values = self.model_dump(mode="json")
+        for override in overrides:
+            key, value = read_override(override, self)
+            apply_override(values, key, value)
+            values["by_category"] = keep_choices(values["by_category"] or {}, key)
+        return self.from_dict(values, source=" ".join(overrides))
+
+    def to_yaml(self) -> str:
+        """Return the complete configuration as YAML that `from_yaml` reads back to an equal one."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_config(preset_or_file: str) -> RunConfig:
+    """Return a preset by name, or the configuration in a file that ends in .yaml or .yml.
+
+    Raises:
+        ConfigError: neither exists, or the content is refused.
+
+    Examples:
+        >>> load_config("crd-mvtec3d").training.epochs
+        200
+    """
+    if preset_or_file.endswith((".yaml", ".yml")):
+        return RunConfig.from_yaml(preset_or_file)
+    return RunConfig.preset(preset_or_file)
+
+
+def preset_names() -> list[str]:
+    """Return the names of the package's presets, sorted.
+
+    Examples:
+        >>> [name for name in preset_names() if name.endswith("-mvtec3d")]
+        ['best-mvtec3d', 'crd-mvtec3d', 'trd-mvtec3d']
+    """
+    folder = importlib.resources.files("crdkit.config.presets")
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def preset_summary(name: str) -> str:
+    """Return the opening comment of a preset's file, in one line."""
+    lines = (
+        (importlib.resources.files("crdkit.config.presets") / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    )
+    return " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of config keys, got {type(values).__name__}")
+    return values

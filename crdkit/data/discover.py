@@ -1,0 +1,140 @@
+"""Finds out what a folder holds: the layout of a category, the categories of a root, samples to predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from crdkit.data import SPLITS, Dataset, DatasetConfig, Split, datasets
+from crdkit.data._folders import require_root, subfolders
+from crdkit.errors import CrdkitError, DataError
+
+_FALLBACK_LAYOUT = "folder"  # it reads nearly anything, so other layouts come first
+
+
+def open_datasets(folder: Path, *, layout: str | None = None) -> list[Dataset]:
+    """Return a dataset for the category in ``folder``, or for each category in its folders.
+
+    Args:
+        folder: a category folder, or a folder that holds category folders.
+        layout: name of a dataset adapter; None to take the one that can list most splits.
+
+    Raises:
+        DataError: no category was found; the message says what each layout lacks.
+        UnknownNameError: there is no such layout.
+
+    Examples:
+        >>> import tempfile
+        >>> from crdkit.data.synthetic import write_mvtec3d
+        >>> with tempfile.TemporaryDirectory() as scratch:
+        ...     root = write_mvtec3d(Path(scratch, "scans"), train=1, test_per_defect=0, size=32)
+        ...     found = open_datasets(root)
+        >>> [(dataset.config.name, dataset.config.category) for dataset in found]
+        [('mvtec3d', 'biscuit'), ('mvtec3d', 'capsule'), ('mvtec3d', 'gear')]
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: is not a folder; give a category folder, or one that holds category folders")
+    names = [layout] if layout else sorted(datasets, key=lambda name: name == _FALLBACK_LAYOUT)
+    folder = folder.expanduser().resolve()
+    reasons: dict[str, str] = {}
+    for candidates in ([folder], [folder / name for name in subfolders(folder)]):
+        found = [dataset for path in candidates if (dataset := _recognise(path, names, reasons)) is not None]
+        if found:
+            return found
+    raise DataError(f"{folder}: holds no category in a known layout: {_join_reasons(reasons)}")
+
+
+def list_categories(config: DatasetConfig) -> list[str]:
+    """Return the folders of ``config.root`` in which its dataset lists at least one split, sorted.
+
+    Raises:
+        DataError: the root is not set or does not exist, or holds no category; the message says why.
+
+    Examples:
+        >>> import tempfile
+        >>> from crdkit.data.synthetic import write_mvtec3d
+        >>> with tempfile.TemporaryDirectory() as scratch:
+        ...     root = write_mvtec3d(Path(scratch, "scans"), train=1, test_per_defect=0, size=32)
+        ...     list_categories(datasets.build_config({"name": "mvtec3d", "root": root}))
+        ['biscuit', 'capsule', 'gear']
+    """
+    root = require_root(config.root)
+    reasons: dict[str, str] = {}
+    found = [name for name in subfolders(root) if _count_listable(_config_for(config, root / name), SPLITS, reasons)]
+    if not found:
+        why = reasons.get(config.name, "it holds no folders")
+        raise DataError(f"{root}: data.root holds no category in the layout {config.name!r}: {why}")
+    return found
+
+
+def open_samples(folder: Path, trained_on: DatasetConfig) -> Dataset:
+    """Return the dataset whose test split is the samples in ``folder``, labelled or not.
+
+    It has the layout of ``trained_on`` if ``folder`` is such a category, or holds the category that was trained on;
+    else it is what the layout ``folder`` reads: folders named after sensors, or a manifest.
+
+    Raises:
+        DataError: no sample was found in it; the message says what each layout lacks.
+
+    Examples:
+        >>> import tempfile
+        >>> from crdkit.data.synthetic import write_folder
+        >>> with tempfile.TemporaryDirectory() as scratch:
+        ...     root = write_folder(Path(scratch, "new"), categories=["gear"], train=1, test_per_defect=0, size=32)
+        ...     dataset = open_samples(root / "gear", datasets.build_config("mvtec3d"))  # trained on that
+        ...     dataset.config.name, len(dataset.records("test"))
+        ('folder', 10)
+    """
+    folder = folder.expanduser().resolve()
+    reasons: dict[str, str] = {}
+    for config in _candidates(folder, trained_on):
+        dataset = datasets.build(config)
+        if _count_listable(config, ("test",), reasons):
+            return dataset
+    raise DataError(f"{folder}: holds no samples in a known layout: {_join_reasons(reasons)}")
+
+
+def _candidates(folder: Path, trained_on: DatasetConfig) -> list[DatasetConfig]:
+    found = [_config_for(trained_on, folder)]
+    if trained_on.category is not None and (folder / trained_on.category).is_dir():
+        found.append(_config_for(trained_on, folder / trained_on.category))
+    loose: dict[str, Any] = {"root": folder, "category": None}
+    if trained_on.name == _FALLBACK_LAYOUT:
+        return [*found, trained_on.model_copy(update=loose)]
+    shared = trained_on.model_dump(include={"image_size", "on_bad_sample", "workers"})
+    return [*found, datasets.build_config({"name": _FALLBACK_LAYOUT, **shared, **loose})]
+
+
+def _recognise(path: Path, names: Sequence[str], reasons: dict[str, str]) -> Dataset | None:
+    """Return the first dataset that can list every split of ``path``, else the first that can list one."""
+    partly: Dataset | None = None
+    for name in names:
+        config = _config_for(datasets.build_config(name), path)
+        listed = _count_listable(config, SPLITS, reasons)
+        if listed == len(SPLITS):
+            return datasets.build(config)
+        if listed and partly is None:
+            partly = datasets.build(config)
+    return partly
+
+
+def _config_for(config: DatasetConfig, category: Path) -> DatasetConfig:
+    return config.model_copy(update={"root": category.parent, "category": category.name})
+
+
+def _count_listable(config: DatasetConfig, splits: Sequence[Split], reasons: dict[str, str]) -> int:
+    """Return how many of ``splits`` the dataset of ``config`` can list, incomplete samples included."""
+    lenient = datasets.build(config).lenient()
+    listed = 0
+    for split in splits:
+        try:
+            lenient.records(split)
+            listed += 1
+        except CrdkitError as error:
+            reasons.setdefault(config.name, str(error))
+    return listed
+
+
+def _join_reasons(reasons: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())

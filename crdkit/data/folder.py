@@ -1,0 +1,200 @@
+"""A user's own data: any sensors, in folders named after them or as a manifest describes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from crdkit._core.registry import AbsolutePath
+from crdkit.data import Dataset, DatasetConfig, RawSample, SampleRecord, Split, datasets, read_sample
+from crdkit.data._folders import GOOD, MASK, UNLABELLED, category_folder, found_folders, pair_files, require_root
+from crdkit.data._manifest import MANIFEST, Manifest, holds_data, manifest_of, matching_files, read_manifest
+from crdkit.data.images import SUFFIXES, describe, read_file
+from crdkit.data.scans import without_nan
+from crdkit.errors import DataError, unknown_name
+
+_MASK_SUFFIXES = (".png", ".bmp")  # JPEG would smear marks over their surroundings
+
+
+@datasets.register("folder")
+class Folder(Dataset):
+    """Reads your own data: one folder per sensor, or any arrangement that a manifest.yaml describes.
+
+    Without a manifest: ``<root>[/<category>]/{train,validation,test}/{good,<defect>}/<sensor>/<name>.<ending>``, and
+    for defective samples, all or none, ``test/<defect>/mask/<name>.png`` (or ``gt``). Sensors are named after their
+    folders. Test samples without labels lie in ``test/<sensor>``. The files of a sample have the same name. Without
+    ``validation`` a share of the training samples, chosen by the hash of their names, is held out.
+
+    A manifest describes other arrangements:
+
+        sensors:                  # in each folder below; * is what the files of a sample share
+          rgb: "*/colour.png"
+          thermal: "*/heat.tiff"
+        masks: "*/label.png"      # optional: of the defective samples, not zero where defective
+        train: [monday, tuesday]
+        validation: wednesday     # optional
+        test:                     # optional, by defect type; or "test: thursday" without labels
+          good: thursday/fine
+          scratch: thursday/scratched
+
+    Files are PNG, JPEG, BMP, TIFF or NPY: images uint8 (H, W[, 3]) or uint16 (H, W), measurements float (H, W), and
+    float (H, W, 3), which is a scan in metres. NaN becomes 0, "not measured". ``scale`` brings other units to metres:
+    ``data.scale.depth=0.001`` reads a depth camera's 16-bit millimetres.
+
+    Examples:
+        >>> import tempfile
+        >>> from crdkit.data.synthetic import write_folder
+        >>> with tempfile.TemporaryDirectory() as scratch:
+        ...     root = write_folder(Path(scratch, "scans"), categories=["gear"], train=3, test_per_defect=1, size=32)
+        ...     dataset = Folder(Folder.Config(root=root, category="gear"))
+        ...     names, counts = dataset.sensors, [len(dataset.records(split)) for split in ("train", "validation")]
+        >>> names, counts
+        (('rgb', 'infrared', 'xyz'), [3, 8])
+    """
+
+    class Config(DatasetConfig):
+        """Options of ``folder``."""
+
+        name: str = "folder"
+        manifest: AbsolutePath | None = Field(
+            None, description=f"file that lists where samples lie; None: {MANIFEST} in the data folder, if there is one"
+        )
+        validation_share: float = Field(
+            0.1, gt=0, lt=1, description="of the training samples, at least one; used if there is no validation folder"
+        )
+        scale: dict[str, Annotated[float, Field(gt=0)]] = Field(
+            {}, description="metres per stored unit, by sensor; its values become float"
+        )
+
+    config: Config
+
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        """Return the names in the manifest, or of the folders: "rgb" first, then by name.
+
+        Raises:
+            DataError: there is neither a manifest nor a folder of samples.
+        """
+        return tuple(self._manifest()[1].sensors)
+
+    def records(self, split: Split) -> Sequence[SampleRecord]:
+        """List the samples of ``split`` by defect type, folder and name.
+
+        With ``on_bad_sample="skip"`` a sample that lacks a file is listed anyway, and `read` refuses it.
+
+        Raises:
+            DataError: a folder or file is missing, unpaired or out of place, or the manifest is wrong.
+        """
+        folder, manifest = self._manifest()
+        if split == "test" or manifest.validation:
+            return self._list_records(folder, manifest, split)
+        normals = self._list_records(folder, manifest, "train")
+        if len(normals) < 2:
+            raise DataError(
+                f"{normals[0].image_path}: is the only normal sample; add more: training and validation need one each"
+            )
+        count = max(1, round(self.config.validation_share * len(normals)))
+        by_hash = sorted(normals, key=lambda record: hashlib.sha256(record.sample_id.encode()).digest())
+        held_out = {record.sample_id for record in by_hash[: min(count, len(normals) - 1)]}
+        return [
+            replace(record, split=split)
+            for record in normals
+            if (record.sample_id in held_out) == (split == "validation")
+        ]
+
+    def read(self, record: SampleRecord, sensors: Sequence[str] | None = None) -> RawSample:
+        """Decode ``sensors`` of one sample (all of them if None) and its mask.
+
+        Raises:
+            DataError: a file is missing, truncated, of a shape or dtype that no modality reads, infinite, or a scan
+                without measurements; or two files of the sample differ in height and width.
+            UnknownNameError: a sensor that this dataset does not have.
+        """
+        return read_sample(record, self._read, tuple(record.files) if sensors is None else sensors)
+
+    def _manifest(self) -> tuple[Path, Manifest]:
+        """Return the data folder and what lies where in it."""
+        root, path = require_root(self.config.root), self.config.manifest
+        folder = root
+        if self.config.category is not None or not (path or holds_data(root)):
+            folder = category_folder(root, self.config.category, is_category=holds_data)
+        if path is None and (folder / MANIFEST).is_file():
+            path = folder / MANIFEST
+        manifest = manifest_of(folder) if path is None else read_manifest(path)
+        for sensor in self.config.scale:
+            if sensor not in manifest.sensors:
+                raise DataError(f"{folder}: data.scale: {unknown_name('sensor', sensor, manifest.sensors)}")
+        return folder, manifest
+
+    def _list_records(self, folder: Path, manifest: Manifest, split: Split) -> list[SampleRecord]:
+        parts = manifest.parts(split)
+        if not parts:
+            raise DataError(
+                f"{folder}: there is no split {split!r}; add the folder {split}/good/<sensor>, or the key {split!r} "
+                f"to the {MANIFEST}; {found_folders(folder)}"
+            )
+        records = [
+            record
+            for defect, names in parts.items()
+            for name in names
+            for record in self._samples(folder, name, manifest, split=split, defect=defect)
+        ]
+        if not records:
+            listed = ", ".join(name for names in parts.values() for name in names)
+            patterns = ", ".join(manifest.sensors.values())
+            raise DataError(f"{folder}: no file in {listed} matches {patterns}; check the names")
+        return records
+
+    def _samples(self, folder: Path, part: str, manifest: Manifest, *, split: Split, defect: str) -> list[SampleRecord]:
+        defective = defect not in (GOOD, UNLABELLED)
+        patterns = dict(manifest.sensors)
+        if manifest.masks is not None and defective:
+            patterns[MASK] = manifest.masks
+        found = {
+            name: matching_files(folder / part, pattern, suffixes=_MASK_SUFFIXES if name == MASK else SUFFIXES)
+            for name, pattern in patterns.items()
+        }
+
+        def place(name: str, stem: str) -> Path:
+            ending = next((path.suffix for path in found[name].values()), ".png")
+            return folder / part / patterns[name].replace("*", stem + ending * patterns[name].endswith("*"))
+
+        pairs = pair_files(
+            {name: found[name] for name in manifest.sensors},
+            found.get(MASK, {}),
+            need_masks=MASK in patterns,
+            place=place,
+            keep_incomplete=self.config.on_bad_sample == "skip",
+        )
+        return [
+            SampleRecord(
+                sample_id=PurePosixPath(part, pair.stem).as_posix(),
+                split=split,
+                label=None if defect == UNLABELLED else int(defective),
+                defect_type=defect,
+                files=pair.files,
+                mask_file=pair.mask,
+            )
+            for pair in pairs
+        ]
+
+    def _read(self, sensor: str, path: Path) -> np.ndarray:
+        array = read_file(path)
+        scale = self.config.scale.get(sensor)
+        if scale is not None and np.issubdtype(array.dtype, np.number):
+            array = array.astype(np.float32) * np.float32(scale)
+        floats = np.issubdtype(array.dtype, np.floating)
+        shape = array.size and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3))
+        if not shape or not (floats or array.dtype == np.uint8 or (array.dtype == np.uint16 and array.ndim == 2)):
+            advice = f"give metres per unit, e.g. data.scale.{sensor}=0.001" if shape else "convert it"
+            raise DataError(
+                f"{path}: expected uint8 (H, W) or (H, W, 3), uint16 (H, W), or float (H, W) or (H, W, 3), found "
+                f"{describe(array)}; {advice}"
+            )
+        return without_nan(array.astype(np.float32, copy=False), source=path) if floats else array

@@ -1,0 +1,150 @@
+"""The only forward path from views to maps: for metrics as the model was trained, else folded or compiled."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import torch
+
+from crdkit._core.branches import BranchMap, by_branch, share_of_threads, side_by_side
+from crdkit._core.capture import Capture, Replays
+from crdkit._core.progress import track
+from crdkit.detector._onnx import CompiledBranch, CompiledTeacher, require_packages
+from crdkit.errors import ConfigError
+from crdkit.model.crd import CRD, Branch
+from crdkit.model.folding import fold_teachers, fold_where_equal, random_images
+from crdkit.model.layers import Levels, Presence
+from crdkit.scoring.scorer import Maps, Scorer
+
+Teacher = Callable[[torch.Tensor], Levels]
+"""Returns the levels of images."""
+Imitation = Callable[[Mapping[str, Sequence[torch.Tensor]], Presence | None], Levels]
+"""Returns a branch's output levels from all teachers' features."""
+Views = Callable[[str], torch.Tensor]
+"""Returns the (B, C, S, S) view of a modality; called once for each, on a CPU from threads."""
+
+MAX_GRAPHS = 4  # batch sizes; each keeps the memory of its activations
+
+
+class Engine:
+    """Teachers, branches and scorer of a detector, for inference only.
+
+    On a CPU a modality's view and teacher, and then its branch, run alongside those of the others, each on its share
+    of the threads.
+
+    Args:
+        model: the trained CRD; later changes of its weights have no effect.
+        scorer: the calibrated aggregation and the smoothing.
+        fold: on a CPU, fold BatchNorm into copies of the convolutions, which takes their memory once more; a part that
+            then gives other results (checked here, on a random image) is left unfolded.
+        capture: replay every frequent batch size, such as a single sample, as a CUDA graph; None: never.
+    """
+
+    def __init__(self, model: CRD, scorer: Scorer, *, fold: bool = False, capture: Capture | None = None) -> None:
+        self.scorer = scorer
+        self.device = scorer.device
+        self.teachers = model.teachers_by_modality()
+        self.branches: dict[str, Branch] = {name: model.branch(name) for name in model.modalities}
+        if fold and self.device.type == "cpu":
+            self._fold()
+        self._teacher_of = model.teacher_of
+        self._run_teacher: dict[str, Teacher] = dict(self.teachers)
+        self._run_branch: dict[str, Imitation] = {
+            name: partial(_output, branch) for name, branch in self.branches.items()
+        }
+        self._replays: Replays[Maps] | None = None if capture is None else Replays(capture)
+        self._buffers: dict[int, dict[str, torch.Tensor]] = {}
+
+    @torch.no_grad()
+    def _fold(self) -> None:
+        image = random_images(self.scorer.size)
+        self.teachers = fold_teachers(self.teachers, image)
+        features = {name: teacher(image) for name, teacher in self.teachers.items()}
+        self.branches = {
+            name: fold_where_equal(branch, lambda part: part(features).output) for name, branch in self.branches.items()
+        }
+
+    @torch.no_grad()
+    def compile(self) -> None:
+        """Let ONNX Runtime run teachers and branches on a CPU from now on, each on its share of the threads.
+
+        Raises:
+            ConfigError: PyTorch is too old, a package is missing, or a network cannot be exported; nothing is changed.
+            CrdkitError: the temporary folder cannot be written.
+        """
+        require_packages()
+        share = share_of_threads(len(self.branches), self.device)
+        users = Counter(self._teacher_of.values())  # of each distinct teacher, by its first user
+        images = random_images(self.scorer.size, count=2)
+        features = {name: teacher(images) for name, teacher in self.teachers.items()}
+        work = [("teacher", name) for name in users] + [("branch", name) for name in self.branches]
+        teachers: dict[str, Teacher] = {}
+        branches: dict[str, Imitation] = {}
+        for part, name in track(work, description="compiling", total=len(work)):
+            what = f"the {part} of {name!r}"
+            if part == "teacher":
+                threads = users[name] * (share - 1) + 1  # each concurrent caller brings its own thread
+                teachers[name] = CompiledTeacher(self.teachers[name], images, threads=threads, name=what)
+            else:
+                branches[name] = CompiledBranch(self.branches[name], features, threads=share, name=what)
+        self._run_teacher = {name: teachers[first] for name, first in self._teacher_of.items()}
+        self._run_branch = branches
+
+    def __call__(self, inputs: Views, present: Presence | None = None) -> Maps:
+        """Return maps and scores; the next call may overwrite them.
+
+        Args:
+            inputs: returns the views.
+            present: which samples have each modality; None: all.
+        """
+        if self._replays is not None and present is None:
+            return self._score_from_buffers({name: inputs(name) for name in self.branches}, self._replays)
+        return self._score(inputs, present)
+
+    @torch.inference_mode()
+    def raw_maps(self, inputs: Views, present: Presence | None = None) -> dict[str, torch.Tensor]:
+        """Return every branch's unsmoothed (B, S, S) map, which the aggregation is calibrated on."""
+        with side_by_side(len(self.branches), self.device) as each:
+            return self._compare(inputs, present, each)
+
+    def _score_from_buffers(self, views: dict[str, torch.Tensor], replays: Replays[Maps]) -> Maps:
+        """Copy the views into the buffers of their batch size, and run there: directly at first, then as a replay."""
+        count = len(next(iter(views.values())))
+        if count not in self._buffers:
+            if len(self._buffers) == MAX_GRAPHS:
+                return self._score(views.__getitem__, None)
+            self._buffers[count] = {name: torch.empty_like(view, device=self.device) for name, view in views.items()}
+        buffers = self._buffers[count]
+        for name, view in views.items():
+            buffers[name].copy_(view, non_blocking=True)
+        try:
+            return replays(count, lambda: self._score(buffers.__getitem__, None))
+        except ConfigError:  # a user's own network that reads values back: run it directly
+            self._replays = None
+            return self._score(buffers.__getitem__, None)
+
+    @torch.inference_mode()
+    def _score(self, inputs: Views, present: Presence | None) -> Maps:
+        with side_by_side(len(self.branches), self.device) as each:
+            maps: Maps = self.scorer(self._compare(inputs, present, each), present, each_branch=each)
+        return maps
+
+    def _compare(self, inputs: Views, present: Presence | None, each: BranchMap) -> dict[str, torch.Tensor]:
+        """Return every branch's map: its teacher's levels against its own."""
+
+        def run_teacher(name: str) -> Levels:
+            return self._run_teacher[name](inputs(name).to(self.device))
+
+        def run_branch(name: str) -> Levels:
+            return self._run_branch[name](features, present)
+
+        features = by_branch(each, run_teacher, self.branches)
+        output = by_branch(each, run_branch, self.branches)
+        return self.scorer.raw_maps(features, output, each_branch=each)
+
+
+def _output(branch: Branch, features: Mapping[str, Sequence[torch.Tensor]], present: Presence | None) -> Levels:
+    output: Levels = branch(features, present).output
+    return output

@@ -1,0 +1,139 @@
+"""A detector on disk: config.json and model.safetensors, and errors for one that cannot be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from torch import nn
+
+import crdkit
+from crdkit._core.files import below, new_folder, read_tensors, write_tensors
+from crdkit._core.registry import StrictConfig
+from crdkit.config.build import build_model, build_scorer
+from crdkit.config.run_config import RunConfig
+from crdkit.errors import DetectorFormatError, UnknownNameError, explain
+from crdkit.model.crd import CRD
+from crdkit.model.layers import FeatureSpec
+from crdkit.scoring.scorer import Scorer
+
+FORMAT = "crdkit-detector"
+FORMAT_VERSION = 2
+READABLE = (1, 2)
+"""Version 1 is that of crdkit 0.1.0 as one flat package; it also held options that have since been removed."""
+
+
+class _Spec(StrictConfig):
+    channels: tuple[int, ...]
+    sizes: tuple[int, ...]
+    signed: bool
+
+
+class DetectorHeader(StrictConfig):
+    """The content of config.json."""
+
+    format: str
+    format_version: int
+    crdkit: str
+    config: dict[str, Any]
+    specs: dict[str, _Spec]
+
+
+def detector_folder(folder: Path | str) -> Path:
+    """Return the detector in a run directory; any other folder is taken for a detector itself."""
+    nested = Path(folder) / "detector"
+    return nested if nested.exists() else Path(folder)
+
+
+def write_detector(path: Path, *, config: RunConfig, model: CRD, scorer: Scorer) -> None:
+    """Write ``config.json`` and ``model.safetensors``, teachers included, to the new folder ``path``, atomically.
+
+    Raises:
+        CrdkitError: ``path`` exists and is not an empty folder, or cannot be written.
+    """
+    header = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "crdkit": crdkit.__version__,
+        "config": config.model_dump(mode="json"),
+        "specs": {name: asdict(spec) for name, spec in model.specs.items()},
+    }
+    parts: Mapping[str, nn.Module] = {"model": model, "scorer": scorer}
+    state = {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
+    with new_folder(path) as folder:
+        write_tensors(folder / "model.safetensors", state)
+        (folder / "config.json").write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+
+
+def read_detector(path: Path) -> tuple[RunConfig, CRD, Scorer]:
+    """Read a folder that `write_detector` wrote, on the CPU.
+
+    Raises:
+        DetectorFormatError: the folder holds no detector, a damaged one, or one of an unknown format version.
+    """
+    file, weights = path / "config.json", path / "model.safetensors"
+    header = read_header(file)
+    config = RunConfig.from_dict(header.config, source=str(file))
+    specs = {name: FeatureSpec(**spec.model_dump()) for name, spec in header.specs.items()}
+    if list(specs) != list(config.modalities):
+        raise DetectorFormatError(
+            f"{file}: specs are for {list(specs)}, but modalities are {list(config.modalities)}; "
+            "copy the detector again"
+        )
+    model, scorer = build_model(config, load_weights=False, specs=specs), build_scorer(config)
+    try:
+        state, _ = read_tensors(weights)
+    except (OSError, ValueError) as error:
+        raise DetectorFormatError(f"{weights}: cannot be read: {error}; copy the detector again") from error
+    parts: Mapping[str, nn.Module] = {"model.": model, "scorer.": scorer}
+    for prefix, module in parts.items():
+        try:
+            module.load_state_dict(below(prefix, state))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise DetectorFormatError(f"{weights}: does not fit its config.json: {reason}") from error
+    return config, model, scorer
+
+
+def read_config(path: Path | str) -> RunConfig:
+    """Return the configuration in the detector folder ``path``; its weights are not read.
+
+    Raises:
+        DetectorFormatError: the folder holds no detector, or one of an unknown format version.
+    """
+    file = Path(path) / "config.json"
+    return RunConfig.from_dict(read_header(file).config, source=str(file))
+
+
+def read_header(file: Path) -> DetectorHeader:
+    """Return the content of a detector's config.json.
+
+    Raises:
+        DetectorFormatError: the file is missing or damaged, or of an unknown format version.
+    """
+    if not file.is_file():
+        nested = file.parent / "detector"
+        hint = f"did you mean {nested}?" if (nested / "config.json").is_file() else "give the folder that save() wrote"
+        raise DetectorFormatError(f"{file.parent}: holds no detector (no config.json); {hint}")
+    try:
+        header = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DetectorFormatError(f"{file}: cannot be read: {error}") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise DetectorFormatError(f"{file}: is not a detector's config.json (key 'format' is not {FORMAT!r})")
+    if header.get("format_version") not in READABLE:
+        raise DetectorFormatError(
+            f"{file}: format version {header.get('format_version')!r} is unknown to crdkit {crdkit.__version__}, "
+            f"which reads versions {' and '.join(map(str, READABLE))}; it was written by crdkit "
+            f"{header.get('crdkit')!r}: use that version"
+        )
+    try:
+        return DetectorHeader.model_validate(header)
+    except ValidationError as error:
+        raise DetectorFormatError(f"{file}: is damaged: {explain(error)}; copy the detector again") from error
+    except UnknownNameError as error:
+        raise DetectorFormatError(f"{file}: is damaged: {error}; copy the detector again") from error

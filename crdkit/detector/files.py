@@ -1,0 +1,238 @@
+"""Predictions of a folder or of one sample's files: read ahead, and written as a table, maps and overlays."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch.nn.functional as F
+
+from crdkit._core.files import new_folder
+from crdkit.config.build import build_dataset
+from crdkit.data import UNLABELLED, Dataset, RawSample, SampleRecord
+from crdkit.data.decode import decode
+from crdkit.data.discover import open_samples
+from crdkit.detector._saved import detector_folder
+from crdkit.detector.detector import Detector, PreparedSample
+from crdkit.detector.prediction import Prediction
+from crdkit.errors import ConfigError, DataError, unknown_name
+from crdkit.report.gallery import Scale, heat
+from crdkit.scoring.table import score_columns, score_row, shown_path
+from crdkit.views.split import list_split
+
+_OVERRIDES = ("data.", "training.device", "training.batch_size")
+MAX_MAPS, MAX_VALUES = 4096, 512  # which set the colour scale of overlays
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What to predict."""
+
+    dataset: Dataset
+    records: Sequence[SampleRecord]
+    root: Path | None
+    """Paths are shown relative to it."""
+
+    def path(self, record: SampleRecord) -> str:
+        """Return the name of a sample in tables: its first file."""
+        return shown_path(record, self.root)
+
+
+def open_detector(folder: Path, arguments: Sequence[str]) -> tuple[Detector, Inputs]:
+    """Load the detector of a run or detector directory, and find what ``arguments`` name.
+
+    Args:
+        folder: of the run or the detector.
+        arguments: one folder of samples, or ``sensor=path`` for each sensor of one sample; keys with a dot are
+            overrides: ``data.*``, ``training.device`` and ``training.batch_size``.
+
+    Raises:
+        CrdkitError: the detector cannot be loaded, or there is nothing that it can read.
+    """
+    paths, files, overrides = _sort_arguments(arguments)
+    loaded = Detector.load(detector_folder(folder), device="cpu")
+    config = loaded.config.with_overrides(*overrides)
+    detector = Detector(config=config, model=loaded.model, scorer=loaded.scorer).to(config.training.device)
+    return detector, open_folder(detector, paths[0]) if paths else _open_files(detector, files)
+
+
+def _sort_arguments(arguments: Sequence[str]) -> tuple[list[Path], dict[str, Path], list[str]]:
+    """Split arguments into folders, ``sensor=path`` and overrides."""
+    paths: list[Path] = []
+    files: dict[str, Path] = {}
+    overrides: list[str] = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals or Path(argument).exists():
+            paths.append(Path(argument))
+        elif "." not in key:
+            if key in files:
+                raise ConfigError(f"{argument!r}: sensor {key!r} is given twice; give the files of one sample")
+            files[key] = Path(value)
+        elif key == "data.image_size" or not key.startswith(_OVERRIDES):
+            raise ConfigError(f"override {argument!r}: predict accepts data.*, training.device, training.batch_size")
+        else:
+            overrides.append(argument)
+    if len(paths) + bool(files) != 1:
+        raise ConfigError(
+            "give one folder of samples, or the files of one sample as sensor=path (rgb=a.png xyz=a.tiff)"
+        )
+    if paths and not paths[0].is_dir():
+        what = "is a file; name its sensor, e.g. rgb=" + paths[0].name if paths[0].exists() else "does not exist"
+        raise DataError(f"{paths[0]}: {what}")
+    return paths, files, overrides
+
+
+def _open_files(detector: Detector, files: Mapping[str, Path]) -> Inputs:
+    for sensor in files:
+        if sensor not in detector.sensors:
+            raise unknown_name("sensor", sensor, detector.sensors, hint="; this detector reads no other")
+    detector.require_sensors(files)
+    first = next(iter(files.values()))
+    record = SampleRecord(sample_id=first.stem, split="test", label=None, defect_type=UNLABELLED, files=dict(files))
+    return Inputs(dataset=build_dataset(detector.config), records=[record], root=None)
+
+
+def open_folder(detector: Detector, folder: Path) -> Inputs:
+    """Find the samples in ``folder``, in a layout that `crdkit.data.discover.open_samples` recognises.
+
+    Raises:
+        DataError: there is no sample in it, or samples lack a sensor or a file that the detector needs.
+    """
+    dataset = open_samples(folder, detector.config.data)
+    detector.require_sensors(dataset.sensors, where=f"{folder.expanduser().resolve()}: ")
+    dropout = detector.config.training.modality_dropout > 0
+    records = list_split(dataset, "test", views=detector.views, incomplete=dropout)
+    # predictions need no ground truth, so it need not be readable
+    records = [replace(record, mask_file=None) for record in records]
+    return Inputs(dataset=dataset, records=records, root=dataset.config.root)
+
+
+Predicted = tuple[SampleRecord, np.ndarray, Prediction]
+"""A sample, its picture (H, W, 3) uint8 and its prediction."""
+
+
+def predict_inputs(detector: Detector, inputs: Inputs) -> Generator[Predicted, None, None]:
+    """Predict all samples in order, ``training.batch_size`` at once; a few are read ahead, and none are kept.
+
+    Raises:
+        DataError: a sample cannot be read; with ``data.on_bad_sample=skip`` it is left out, with a warning.
+    """
+
+    def build(sample: RawSample) -> tuple[np.ndarray, PreparedSample]:
+        prepared = detector.prepare(sample.sensors)
+        return _picture(sample.sensors, prepared), prepared
+
+    known = {sensor for record in inputs.records for sensor in record.files}
+    sensors = [sensor for sensor in detector.sensors if sensor in known]
+    decoded = decode(inputs.dataset, inputs.records, build, sensors=sensors, description="predicting")
+    with closing(decoded):
+        while batch := list(islice(decoded, detector.config.training.batch_size)):
+            found = detector.predict_prepared([prepared for _, (_, prepared) in batch])
+            for (record, (picture, _)), prediction in zip(batch, found, strict=True):
+                yield record, picture, prediction
+
+
+def write_predictions(detector: Detector, inputs: Inputs, out: Path) -> int:
+    """Write scores.csv, and raw maps and overlays at each input's size, and return the number of samples.
+
+    ``anomaly_maps/<sample>.tiff`` and ``branch_maps/<modality>/<sample>.tiff`` hold float32 (H, W);
+    ``overlays/<sample>.png`` the fused map in colours that run from the median to the 99.8th percentile of all.
+
+    Raises:
+        CrdkitError: ``out`` exists and is not empty, or cannot be written; it is written atomically.
+        DataError: a sample cannot be read.
+    """
+    branches, flagged = tuple(detector.views), detector.config.training.modality_dropout > 0
+    written: list[PurePosixPath] = []
+    values = _ValueSample()
+    with new_folder(out) as folder:
+        with (folder / "scores.csv").open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(score_columns(branches, flagged=flagged))
+            for record, picture, found in predict_inputs(detector, inputs):
+                scores = {name: found.scores.get(name) for name in branches}
+                row = score_row(record, path=inputs.path(record), score=found.score, branches=scores)
+                table.writerow([*row, " ".join(found.missing)] if flagged else row)
+                name = _file_name(record)
+                _write_maps(folder, name, found)
+                _write_png(_output_path(folder, "overlays", name, ".png"), picture)  # coloured once the scale is known
+                values.add(found.anomaly_map)
+                written.append(name)
+        scale = values.scale()
+        for name in written:
+            _colour(folder, name, scale)
+    return len(written)
+
+
+class _ValueSample:
+    """A sample of the values of all maps so far, in bounded memory."""
+
+    def __init__(self) -> None:
+        self._stride, self._seen = 1, 0
+        self._kept: list[np.ndarray] = []
+
+    def add(self, values: np.ndarray) -> None:
+        if self._seen % self._stride == 0:
+            places = np.linspace(0, values.size - 1, min(MAX_VALUES * 8, values.size)).astype(np.intp)
+            self._kept.append(np.append(values.reshape(-1)[places][::8], values.max()))
+        self._seen += 1
+        if len(self._kept) > MAX_MAPS:
+            self._kept, self._stride = self._kept[::2], 2 * self._stride
+
+    def scale(self) -> Scale:
+        return Scale.of(np.concatenate(self._kept))
+
+
+def _write_maps(folder: Path, name: PurePosixPath, found: Prediction) -> None:
+    import tifffile
+
+    tifffile.imwrite(_output_path(folder, "anomaly_maps", name, ".tiff"), found.anomaly_map)
+    for modality, values in found.maps.items():
+        tifffile.imwrite(_output_path(folder, f"branch_maps/{modality}", name, ".tiff"), values)
+
+
+def _colour(folder: Path, name: PurePosixPath, scale: Scale) -> None:
+    import tifffile
+    from PIL import Image
+
+    path = _output_path(folder, "overlays", name, ".png")
+    values = np.asarray(tifffile.imread(_output_path(folder, "anomaly_maps", name, ".tiff")))
+    with Image.open(path) as picture:
+        under = np.asarray(picture)
+    _write_png(path, heat(values, scale=scale, underlay=under, side=max(values.shape)))
+
+
+def _write_png(path: Path, image: np.ndarray) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.ascontiguousarray(image)).save(path)
+
+
+def _output_path(folder: Path, kind: str, name: PurePosixPath, ending: str) -> Path:
+    path = folder / kind / name.parent / f"{name.name}{ending}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _file_name(record: SampleRecord) -> PurePosixPath:
+    """Return the sample's id as a path that stays below the output folder."""
+    return PurePosixPath(
+        *("up" if part == ".." else part for part in PurePosixPath(record.sample_id).parts if part != "/")
+    )
+
+
+def _picture(sensors: Mapping[str, np.ndarray], prepared: PreparedSample) -> np.ndarray:
+    """Return a picture that a person would recognise, (H, W, 3) uint8: the first image, else the first view."""
+    for image in sensors.values():
+        if image.dtype == np.uint8:
+            return np.broadcast_to(image if image.ndim == 3 else image[..., None], (*image.shape[:2], 3))
+    view = next(iter(prepared.views.values()))
+    resized = F.interpolate(view[None], size=(prepared.height, prepared.width), mode="bilinear", align_corners=False)
+    pixels = (resized[0].clamp(0, 1) * 255).round().byte().numpy().transpose(1, 2, 0)
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))

@@ -1,0 +1,1 @@
+"""What belongs to the paper: its numbers, its checkpoints, its experiments again."""

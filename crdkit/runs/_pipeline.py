@@ -1,0 +1,190 @@
+"""The steps of every run, trained or only scored: parts, data, calibration, scores, results."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import crdkit
+from crdkit._core.memory import MemoryPlan, plan_memory
+from crdkit.config.build import build_dataset, build_scorer, build_views
+from crdkit.config.run_config import RunConfig
+from crdkit.data import SPLITS, SampleRecord, Split
+from crdkit.detector import Detector
+from crdkit.model.crd import CRD
+from crdkit.model.shapes import feature_bytes
+from crdkit.runs.directory import finish, write_results
+from crdkit.scoring.measure import measure
+from crdkit.training import EpochLog
+from crdkit.training.step import uses_bf16
+from crdkit.views.split import LoadedSplit, Views, list_split, load_split
+
+PHASES = ("load", "teacher", "train", "evaluate")
+
+_logger = logging.getLogger(__name__)
+
+
+class Clock:
+    """Adds up wall-clock seconds by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        """Add the seconds of the ``with`` block to ``phase``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+
+
+class Pipeline:
+    """One run from its configuration to its results; everything is built here, and nothing is read yet.
+
+    Args:
+        config: the run.
+        views: of a detector; built from ``config`` if None.
+
+    Raises:
+        ConfigError: a part cannot be built.
+    """
+
+    plan: MemoryPlan
+    parameters: Mapping[str, int]
+
+    def __init__(self, config: RunConfig, *, views: Views | None = None) -> None:
+        self.config = config
+        self.clock = Clock()
+        self.dataset = build_dataset(config)
+        self.views = build_views(config) if views is None else views
+        self.scorer = build_scorer(config)
+        self.records: dict[Split, Sequence[SampleRecord]] = {}
+        self.splits: dict[Split, LoadedSplit] = {}
+
+    def list(self, splits: Sequence[Split]) -> None:
+        """List the samples of ``splits``, so that missing files show before anything is written or decoded.
+
+        Raises:
+            DataError: see `Dataset.records`.
+        """
+        for name in splits:
+            incomplete = name == "test" and self.config.training.modality_dropout > 0
+            self.records[name] = list_split(self.dataset, name, views=self.views, incomplete=incomplete)
+
+    def load(self, splits: Sequence[Split] = SPLITS) -> None:
+        """Load those of ``splits`` that were listed into host memory.
+
+        Raises:
+            DataError: a file is missing or unreadable.
+        """
+        with self.clock("load"):
+            for name in splits:
+                if name in self.records:
+                    records = self.records[name]
+                    self.splits[name] = load_split(self.dataset, name, views=self.views, records=records)
+
+    def place(self, model: CRD, device: torch.device, *, features: torch.dtype | None = None) -> None:
+        """Choose what is kept where, log it, and move the splits' views from host memory to their places.
+
+        Args:
+            model: whose teachers see the views.
+            device: where the model is.
+            features: dtype of the kept teacher features of the training split; None if nothing is trained.
+        """
+        options, self.parameters = self.config.training, model.count_parameters()
+        per_sample = 0 if features is None else feature_bytes(model.specs, features)
+        with self.clock("load"):
+            self.plan = plan_memory(
+                {name: sum(tensor.nbytes for tensor in split.inputs.values()) for name, split in self.splits.items()},
+                features=None if features is None else per_sample * len(self.splits["train"]),
+                device=device,
+                budget=int(options.resident_gib * 2**30),
+                pinned=int(options.pinned_gib * 2**30),
+            )
+            for line in self.plan.describe(device):
+                _logger.info(line)
+            self.splits = {name: split.at(self.plan.views_at[name], device) for name, split in self.splits.items()}
+
+    def calibrate(self, model: CRD, device: torch.device) -> Detector:
+        """Return the detector of a trained model, calibrated on the validation split."""
+        detector = Detector(config=self.config, model=model, scorer=self.scorer.to(device))
+        with self.clock("evaluate"):
+            detector.calibrate(self.splits["validation"])
+        return detector
+
+    def finish(
+        self,
+        detector: Detector,
+        folder: Path | None,
+        *,
+        history: Sequence[EpochLog] = (),
+        save: bool = False,
+        world_size: int = 1,
+        students: str | None = None,
+    ) -> dict[str, Any]:
+        """Score the test split, write all results, and return the content of metrics.json.
+
+        Args:
+            detector: calibrated.
+            folder: run directory; None writes nothing.
+            history: of the epochs.
+            save: whether the detector is written too.
+            world_size: number of ranks that trained it.
+            students: where they come from, if they were not trained here.
+        """
+        test = self.splits["test"]
+        environment = self._environment(detector.device, world_size=world_size)
+        with self.clock("evaluate"):
+            maps = detector.score(test)
+            measured = measure(maps, test, sampled_thresholds=self.config.scoring.sampled_thresholds)
+        metrics = self._metrics(measured, environment=environment)
+        if students is not None:
+            metrics["students"] = students
+        if folder is not None:
+            if save:
+                detector.save(folder / "detector")
+            write_results(folder, config=self.config, metrics=metrics, maps=maps, split=test, history=history)
+            finish(folder, metrics)
+        return metrics
+
+    def _environment(self, device: torch.device, *, world_size: int) -> dict[str, str]:
+        precision = "bf16" if uses_bf16(self.config.training, device) else "fp32"
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+        together = "" if world_size == 1 else f", {world_size} ranks"
+        return {
+            "device": f"{device.type} ({name}, {torch.get_num_threads()} threads, {precision}{together})",
+            "torch": torch.__version__,
+            "crdkit": crdkit.__version__,
+            "python": platform.python_version(),
+        }
+
+    def _metrics(self, measured: Mapping[str, Any], *, environment: Mapping[str, str]) -> dict[str, Any]:
+        """Return the content of metrics.json; a phase or split that the run did not have is None."""
+        seconds, splits = self.clock.seconds, self.splits
+        skipped = sum(split.skipped for split in splits.values())
+        present = splits["test"].present or {}
+        missing = {name: int((~has).sum()) for name, has in present.items() if not has.all()}
+        return {
+            **measured,
+            "seconds": {
+                **{phase: round(seconds[phase], 3) if phase in seconds else None for phase in PHASES},
+                "total": round(sum(seconds.values()), 3),
+            },
+            "counts": {
+                **{split: len(splits[split]) if split in splits else None for split in SPLITS},
+                **({"skipped": skipped} if skipped else {}),
+                **({"missing": missing} if missing else {}),
+            },
+            "environment": environment,
+            "parameters": self.parameters,
+            "resident": self.plan.to_dict(cached=[name for name, split in splits.items() if split.cached]),
+        }

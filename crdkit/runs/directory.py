@@ -1,0 +1,178 @@
+"""A run directory: what is in it, and how it is begun, written and read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from crdkit._core.files import PARTIAL, write_text
+from crdkit.config.run_config import RunConfig
+from crdkit.data import HOW_READ
+from crdkit.errors import ConfigError, CrdkitError
+from crdkit.report.data import ReportData
+from crdkit.report.page import write_report
+from crdkit.scoring.scorer import Maps
+from crdkit.scoring.table import scores_csv
+from crdkit.training import EpochLog
+from crdkit.views.split import LoadedSplit
+
+OURS = {"config.yaml", "log.jsonl", "scores.csv", "report.html", "figures", "detector", "checkpoints"}
+"""What a run writes before metrics.json; without that file it is unfinished, and the next run replaces it."""
+RESUMED = {"config.yaml", "checkpoints"}
+"""Those that are kept when an unfinished run is resumed."""
+
+
+def begin(folder: Path, config: RunConfig, *, resume: bool = False) -> Path:
+    """Create the run directory, or empty that of an unfinished run except its checkpoints, and write config.yaml.
+
+    Raises:
+        CrdkitError: the folder holds other files or cannot be written.
+    """
+    prepare_folder(folder, keep=RESUMED if resume else ())
+    write_text(folder / "config.yaml", config.to_yaml())
+    return folder
+
+
+def require_same_config(folder: Path, config: RunConfig) -> bool:
+    """Return whether a run of ``config`` was begun in ``folder``; how its data is read and cached may differ.
+
+    Raises:
+        ConfigError: a run of another configuration was begun there, or its config.yaml cannot be read.
+    """
+    file = folder / "config.yaml"
+    if not file.is_file():
+        return False
+    begun, wanted = (
+        dict(_flatten(run.model_dump(mode="json", exclude={"data": HOW_READ})))
+        for run in (RunConfig.from_yaml(file), config)
+    )
+    for key in dict.fromkeys([*wanted, *begun]):
+        if key not in begun or key not in wanted or begun[key] != wanted[key]:
+            there, here = (repr(values[key]) if key in values else "not set" for values in (begun, wanted))
+            raise ConfigError(
+                f"{folder}: holds a run with another configuration: {key} is {there} there, but {here} now; "
+                "resume with the same one, or choose a new folder"
+            )
+    return True
+
+
+def _flatten(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(values, dict) and values:
+        for key, value in values.items():
+            yield from _flatten(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, values
+
+
+def prepare_folder(folder: Path, *, keep: Collection[str] = ()) -> Path:
+    """Create ``folder``, or remove what an unfinished run of ours left there, except the names in ``keep``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        found = {entry.name for entry in folder.iterdir()}
+        if found and not _is_unfinished(found):
+            raise CrdkitError(
+                f"{folder}: is not empty (holds {', '.join(sorted(found)[:4])}); choose a new folder or empty this one"
+            )
+        # config.yaml last: without it nothing here is recognised as ours
+        for name in sorted(found.difference(keep), key=lambda name: name == "config.yaml"):
+            entry = folder / name
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+    except OSError as error:
+        raise CrdkitError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    return folder
+
+
+def _is_unfinished(names: set[str]) -> bool:
+    # a detector alone may be somebody's copy; next to the other files of a run it is ours
+    partial = {name for name in names if name.startswith(".") and name.endswith(PARTIAL)}
+    return names - partial <= OURS and bool(names & {"config.yaml", "scores.csv"})
+
+
+@contextmanager
+def log_to(folder: Path | None) -> Iterator[Callable[[EpochLog], None]]:
+    """Yield a function that appends one epoch to a new log.jsonl in ``folder``; without a folder it does nothing."""
+    if folder is None:
+        yield lambda log: None
+        return
+    with (folder / "log.jsonl").open("w", encoding="utf-8") as file:
+
+        def write_line(log: EpochLog) -> None:
+            file.write(json.dumps(log) + "\n")
+            file.flush()
+
+        yield write_line
+
+
+def write_results(
+    folder: Path,
+    *,
+    config: RunConfig,
+    metrics: Mapping[str, Any],
+    maps: Maps,
+    split: LoadedSplit,
+    history: Sequence[EpochLog],
+) -> None:
+    """Write scores.csv, and report.html with figures/."""
+    write_text(folder / "scores.csv", scores_csv(maps, split.records, root=config.data.root))
+    data = ReportData(
+        title=config.data.category or config.data.name,
+        subtitle=" + ".join(config.modalities),
+        metrics=metrics,
+        config_yaml=config.to_yaml(),
+        sample_ids=[record.sample_id for record in split.records],
+        defect_types=[record.defect_type for record in split.records],
+        labels=split.labels,
+        scores=maps.pred_score.cpu().numpy(),
+        maps=maps.anomaly_map.cpu().numpy(),
+        branch_maps={name: values.cpu().numpy() for name, values in maps.branches.items()},
+        masks=None if split.masks is None else split.masks.numpy(),
+        inputs={name: values.cpu().numpy() for name, values in split.inputs.items()},
+        history=[_curve_point(log) for log in history],
+        notes=_report_notes(metrics),
+    )
+    write_report(data, folder / "report.html", figures=folder / "figures")
+
+
+def _report_notes(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what a reader of the report must know about the data, and about students that were not trained here."""
+    counts = metrics["counts"]
+    notes = [f"{counts['skipped']} unreadable samples were left out"] if "skipped" in counts else []
+    notes += [f"{count} test samples lack {name}" for name, count in counts.get("missing", {}).items()]
+    return notes + ([f"students of {metrics['students']}, not trained here"] if "students" in metrics else [])
+
+
+def finish(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Write metrics.json, whose presence marks the run as finished."""
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+
+
+def _curve_point(log: EpochLog) -> dict[str, float]:
+    """Return one epoch for the loss curve: the total and every modality's sum of terms."""
+    branches = {f"loss {name}": sum(terms.values()) for name, terms in log["losses"].items()}
+    return {"epoch": log["epoch"], "loss": log["loss"], "seconds": log["seconds"], **branches}
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether a run directory holds results."""
+    return (folder / "metrics.json").exists()
+
+
+def read_metrics(folder: Path | str) -> dict[str, Any]:
+    """Return the metrics.json of a finished run.
+
+    Raises:
+        CrdkitError: the folder holds none, or it cannot be read.
+    """
+    file = Path(folder) / "metrics.json"
+    try:
+        metrics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CrdkitError(f"{file}: cannot be read: {error}; give the folder of a finished run") from error
+    return metrics

@@ -1,0 +1,97 @@
+"""Scores trained students again: a finished run on other data, or with another aggregation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from crdkit._core.device import select_device
+from crdkit.config.run_config import RunConfig
+from crdkit.data import SPLITS
+from crdkit.detector import Detector, detector_folder
+from crdkit.errors import ConfigError
+from crdkit.model.crd import CRD
+from crdkit.runs._pipeline import Pipeline
+from crdkit.runs.directory import begin, prepare_folder
+
+
+def evaluate_run(folder: Path | str, *overrides: str, out: Path | str | None = None) -> dict[str, Any]:
+    """Return the metrics of a finished run's detector on the test split of a dataset.
+
+    Args:
+        folder: a run or a detector directory.
+        overrides: ``data.*`` keys that differ from the run's, e.g. ``data.root=...``; also ``training.device``.
+        out: new or empty folder for metrics.json, scores.csv and report.html.
+
+    Raises:
+        ConfigError: an override sets anything else, or the image size, which belongs to the detector.
+        DetectorFormatError: ``folder`` holds no finished run.
+        DataError: the data cannot be read.
+    """
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key == "data.image_size":
+            raise ConfigError(f"override {override!r}: the image size belongs to the detector; train one at that size")
+        if not key.startswith("data.") and key != "training.device":
+            raise ConfigError(
+                f"override {override!r}: a finished run can only be evaluated on other data, with data.* keys"
+            )
+    detector = Detector.load(detector_folder(folder), device="cpu")
+    # the detector's own options stay, whatever the recipe sets for another category
+    config = detector.config.with_overrides("by_category={}", *overrides)
+    detector.to(config.training.device)
+    run = Pipeline(config, views=detector.views)
+    run.list(["test"])
+    target = None if out is None else prepare_folder(Path(out))
+    run.load()
+    run.place(detector.model, detector.device)
+    return run.finish(detector, target)
+
+
+def rescore(config: RunConfig, run: Path | str, out: Path | str) -> dict[str, Any]:
+    """Write to ``out`` what `fit` would for ``config``, with the students of a finished run; see `same_students`.
+
+    The run directory has no log.jsonl and no checkpoints/, and its seconds are only those of reading and scoring.
+
+    Raises:
+        DetectorFormatError: ``run`` holds no detector.
+        DataError: the data cannot be read.
+        CrdkitError: ``out`` holds other files or cannot be written.
+    """
+    detector = Detector.load(Path(run) / "detector", device=config.training.device)
+    return score_students(config, detector.model, out, students=str(run))
+
+
+def same_students(one: RunConfig, other: RunConfig) -> bool:
+    """Return whether two runs train the same students: they differ only in how maps are fused and scored.
+
+    Examples:
+        >>> quick = RunConfig.preset("quick")
+        >>> same_students(quick, quick.with_overrides("aggregation.name=max", "scoring.sigma=2"))
+        True
+        >>> same_students(quick, quick.with_overrides("training.epochs=3"))
+        False
+    """
+    return one.model_copy(update={"aggregation": other.aggregation, "scoring": other.scoring}) == other
+
+
+def score_students(config: RunConfig, model: CRD, out: Path | str | None, *, students: str) -> dict[str, Any]:
+    """Calibrate a trained model, score it, and return its metrics.
+
+    Args:
+        config: the run that the students are for.
+        model: the teachers and students.
+        out: new or empty folder for a run directory without log.jsonl and checkpoints/; None writes nothing.
+        students: where they come from, for metrics and report.
+
+    Raises:
+        DataError: the data cannot be read.
+        CrdkitError: ``out`` holds other files or cannot be written.
+    """
+    run, device = Pipeline(config), select_device(config.training.device)
+    run.list(SPLITS[1:])
+    folder = None if out is None else begin(Path(out), config)
+    run.load()
+    run.place(model.to(device), device)
+    detector = run.calibrate(model, device)
+    return run.finish(detector, folder, save=True, students=students)

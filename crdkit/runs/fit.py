@@ -1,0 +1,106 @@
+"""A complete run: load, train, calibrate, evaluate, and write the results."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from crdkit._core.device import select_device
+from crdkit._core.distributed import Ranks
+from crdkit.config.build import build_model
+from crdkit.config.run_config import RunConfig
+from crdkit.data import SPLITS
+from crdkit.detector import Detector
+from crdkit.runs._pipeline import Pipeline
+from crdkit.runs.directory import begin, is_finished, log_to, require_same_config
+from crdkit.training import Checkpoints, EpochLog, TeacherFeatures, feature_dtype, require_trainable, train
+
+_logger = logging.getLogger(__name__)
+
+
+def fit(
+    config: RunConfig, out: Path | str | None = None, *, resume: bool = False, ranks: Ranks | None = None
+) -> Detector:
+    """Train a detector on ``config.data``; with ``out``, write a complete run directory as well.
+
+    Args:
+        config: the run.
+        out: new or empty folder for config.yaml, metrics.json, scores.csv, log.jsonl, report.html and
+            detector/; None to only train and calibrate. What an unfinished run left there is replaced.
+        resume: continue from the newest checkpoint of an unfinished run in ``out``, to the same result as without the
+            interruption; a finished run is left unchanged.
+        ranks: processes that train this one detector together, each with its share of every batch; ``out`` is then a
+            folder that all can read, and only rank 0 writes there. None: this process trains alone.
+
+    Raises:
+        ConfigError: the configuration lacks something, or this machine does; or the run to resume has other settings.
+        DetectorFormatError: the checkpoint to resume from is damaged.
+        DataError: the data cannot be read.
+        CrdkitError: ``out`` holds other files or cannot be written, or training diverged.
+
+    Examples:
+        >>> import tempfile
+        >>> from crdkit.data.synthetic import write_mvtec3d
+        >>> teacher = {"name": "timm", "model": "test_resnet", "pretrained": False}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     root = write_mvtec3d(Path(folder, "scans"), categories=["gear"], train=3, test_per_defect=0, size=32)
+        ...     run = RunConfig.from_dict({
+        ...         "data": {"name": "mvtec3d", "root": root, "category": "gear", "image_size": 32},
+        ...         "modalities": {"rgb": {"encoder": teacher}, "depth": {"encoder": teacher}},
+        ...         "graph": {"filter": {"name": "bottleneck", "size": 2}},
+        ...         "student": {"depths": 1},
+        ...         "training": {"epochs": 1, "device": "cpu"},
+        ...     })
+        ...     detector = fit(run)
+        >>> detector.sensors, list(detector.views)
+        (('rgb', 'xyz'), ['rgb', 'depth'])
+    """
+    if resume and out is not None and require_same_config(Path(out), config) and is_finished(Path(out)):
+        _logger.info("%s: this run is already finished", out)
+        return Detector.load(Path(out) / "detector", device=config.training.device)
+    ranks = ranks or Ranks()
+    ranks.use_local_device()
+    run, device = Pipeline(config), select_device(config.training.device)
+    require_trainable(config.training, device, ranks)
+    dtype = feature_dtype(config.training, device)
+    sensors = {name: view.sensors for name, view in run.views.items()}
+    run.list(SPLITS[:2] if out is None else SPLITS)
+    folder = Path(out) if out is not None and ranks.is_main else None
+    with ranks.group(cuda=device.type == "cuda"):
+        ranks.follow_main(lambda: None if folder is None else begin(folder, config, resume=resume))
+        run.load(SPLITS[:2] if folder is None else SPLITS)  # rank 0 alone scores the test split
+        with run.clock("teacher"):
+            model = build_model(config).to(device)
+        run.place(model, device, features=dtype)
+        with run.clock("teacher"):
+            features = TeacherFeatures(
+                model,
+                run.splits["train"].inputs,
+                batch_size=config.training.batch_size,
+                level=run.plan.features_at or "recomputed",
+                dtype=dtype,
+            )
+        checkpoints = None if out is None else Checkpoints(Path(out) / "checkpoints")
+        history: list[EpochLog] = []
+        with run.clock("train"), log_to(folder) as write_line:
+
+            def on_epoch(log: EpochLog) -> None:
+                history.append(log)
+                write_line(log)
+
+            train(
+                model,
+                features,
+                config.training,
+                samples=len(run.splits["train"]),
+                on_epoch=on_epoch,
+                sensors=sensors,
+                checkpoints=checkpoints,
+                ranks=ranks,
+            )
+        if checkpoints is not None:  # epochs of an interrupted run count with the seconds that they took then
+            run.clock.seconds["train"] += sum(log["seconds"] for log in history[: checkpoints.restored])
+    detector = run.calibrate(model, device)
+    if folder is not None:
+        run.finish(detector, folder, history=history, save=True, world_size=ranks.world_size)
+    return detector

@@ -1,0 +1,142 @@
+"""Checkpoints of a running training: one safetensors file, written atomically, to resume with the same bits."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from crdkit._core.files import PARTIAL, below, read_tensors, write_tensors
+from crdkit.errors import CrdkitError, DetectorFormatError
+
+FORMAT = "crdkit-checkpoint"
+FORMAT_VERSION = 1
+EVERY_SECONDS = 30.0
+MIN_TRAINING_PER_WRITING = 20
+"""Writing takes at most a twentieth of the time, however large a checkpoint is."""
+
+State = dict[str, torch.Tensor]
+
+_logger = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """Keeps the newest checkpoint of one training in a folder: weights, optimisers, generator and log after an epoch.
+
+    Args:
+        folder: created when the first one is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.restored = 0
+        """Epochs that were not trained by this process but read by `restore`."""
+        self._next_write = time.monotonic() + EVERY_SECONDS
+
+    def restore(
+        self, students: nn.Module, optimizers: Sequence[torch.optim.Optimizer], generator: torch.Generator
+    ) -> list[dict[str, Any]]:
+        """Set all arguments to the state of the newest checkpoint; return the log of the epochs before it.
+
+        Without a checkpoint nothing is changed, and the log is empty.
+
+        Raises:
+            DetectorFormatError: the file is damaged, or of another model or an unknown format version.
+        """
+        files = self._files()
+        if not files:
+            return []
+        log, state = _read(files[-1])
+        try:
+            students.load_state_dict(below("students.", state))
+            for index, optimizer in enumerate(optimizers):
+                _load_optimizer(optimizer, below(f"optimizers.{index}.", state))
+            generator.set_state(state["generator"])
+        except (RuntimeError, LookupError, ValueError, TypeError) as error:
+            raise _incomplete_error(files[-1], error) from error
+        self.restored = len(log)
+        _logger.info("resuming after epoch %d", self.restored)
+        return log
+
+    def keep(
+        self,
+        students: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        generator: torch.Generator,
+        *,
+        log: Sequence[dict[str, Any]],
+        last: bool,
+    ) -> None:
+        """Write the state after ``len(log)`` epochs if it is time for that, or if it is the ``last``.
+
+        Raises:
+            CrdkitError: the file cannot be written.
+        """
+        start = time.monotonic()
+        if not last and start < self._next_write:
+            return
+        state = {f"students.{name}": value for name, value in students.state_dict().items()}
+        for index, optimizer in enumerate(optimizers):
+            state |= {f"optimizers.{index}.{name}": value for name, value in _optimizer_state(optimizer)}
+        state["generator"] = generator.get_state()
+        path = self.folder / f"epoch-{len(log):06d}.safetensors"
+        _write(path, log, state)
+        for older in [*self._files(), *self.folder.glob(f".*{PARTIAL}")]:  # partial: left by a killed process
+            if older != path:
+                older.unlink()
+        end = time.monotonic()
+        self._next_write = end + max(EVERY_SECONDS, MIN_TRAINING_PER_WRITING * (end - start))
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("epoch-*.safetensors"))
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, torch.Tensor]]:
+    # the groups' options come from the configuration
+    for parameter, values in optimizer.state_dict()["state"].items():
+        for key, value in values.items():
+            yield f"{parameter}.{key}", value
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: State) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    values: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in state.items():
+        number, _, key = name.partition(".")
+        like = parameters[int(number)]
+        # strides as the optimiser would create them: other strides may select other kernels
+        fitted = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+        values.setdefault(int(number), {})[key] = fitted
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": values})
+
+
+def _write(path: Path, log: Sequence[dict[str, Any]], state: State) -> None:
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise CrdkitError(f"{path.parent}: cannot be written: {error.strerror or error}") from error
+    write_tensors(path, state, header={"format": FORMAT, "format_version": FORMAT_VERSION, "log": list(log)})
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], State]:
+    try:
+        state, header = read_tensors(path)
+        kind, version, log = (header[key] for key in ("format", "format_version", "log"))
+    except (OSError, ValueError, LookupError) as error:
+        raise _incomplete_error(path, error) from error
+    if (kind, version) != (FORMAT, FORMAT_VERSION):
+        raise DetectorFormatError(
+            f"{path}: is not a checkpoint of format version {FORMAT_VERSION} (found {kind!r} {version!r}); "
+            "resume with the version of crdkit that wrote it, or delete the file to start over"
+        )
+    return log, state
+
+
+def _incomplete_error(path: Path, error: Exception) -> DetectorFormatError:
+    reason = " ".join(str(error).split())[:300]
+    return DetectorFormatError(f"{path}: is an incomplete checkpoint: {reason}; delete the file to start over")

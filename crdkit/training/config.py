@@ -1,0 +1,77 @@
+"""How the students are trained, as data."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from crdkit._core.registry import StrictConfig
+from crdkit.errors import ConfigError
+from crdkit.training.losses import LossKind
+
+_logger = logging.getLogger(__name__)
+
+
+class TrainingConfig(StrictConfig):
+    """How the students are trained.
+
+    Examples:
+        >>> TrainingConfig(epochs=50, schedule="cosine").model_dump(include={"epochs", "batch_size", "schedule"})
+        {'epochs': 50, 'batch_size': 16, 'schedule': 'cosine'}
+    """
+
+    epochs: int = Field(200, ge=1)
+    batch_size: int = Field(16, ge=1)
+    seed: int = Field(0, ge=0, lt=2**63)
+    device: str = Field("auto", description="auto (CUDA if available), cpu, cuda, cuda:1, ...")
+    learning_rate: float = Field(0.005, gt=0, description="of Adam, one for each branch")
+    betas: tuple[float, float] = Field((0.5, 0.999), description="of Adam")
+    schedule: Literal["exponential", "cosine", "constant"] = Field("exponential", description="stepped per epoch")
+    gamma: float = Field(0.95, gt=0, le=1, description="factor per epoch of the exponential schedule")
+    loss: LossKind = Field(
+        "flattened", description="one cosine per sample and level, one per position, or more weight on hard positions"
+    )
+    modality_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="probability that a training sample lacks a sensor; above 0 the detector can do without one",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "fp32", description="of the students' forward pass; auto: bf16 where the device computes it natively"
+    )
+    resident_gib: float = Field(
+        8.0,
+        ge=0,
+        description="what views and teacher features may take on the device, GiB; features that do not fit are kept in "
+        "host memory, if the device is not the CPU, or recomputed each step",
+    )
+    pinned_gib: float = Field(
+        16.0, ge=0, description="what teacher features may take in host memory, GiB, if a GPU cannot hold them"
+    )
+    graph: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="replay each step as one captured CUDA graph; auto: on a GPU that trains a detector alone",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_removed_keys(cls, value: Any) -> Any:
+        """Accept the removed keys of complete 0.1.0 configurations, and report what replaces them."""
+        if not isinstance(value, dict):
+            return value
+        if value.get("optimizers", "per_branch") != "per_branch":
+            raise ConfigError(
+                f"training.optimizers (={value['optimizers']!r}) was removed: each branch has its own Adam, which "
+                "equals a joint one, as branches share no parameter; leave the key out"
+            )
+        if value.get("compile"):
+            _logger.warning("training.compile is ignored: steps are no longer compiled; leave the key out")
+        return {key: option for key, option in value.items() if key not in ("optimizers", "compile")}
+
+    @field_validator("graph", mode="before")
+    @classmethod
+    def _yaml_reads_on_as_true(cls, value: Any) -> Any:
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value

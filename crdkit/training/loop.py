@@ -1,0 +1,251 @@
+"""Trains the students of a CRD on the teacher features of anomaly-free samples."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+
+from crdkit._core.branches import side_by_side
+from crdkit._core.capture import CudaCapture
+from crdkit._core.device import to_device
+from crdkit._core.distributed import Ranks
+from crdkit._core.progress import track
+from crdkit.errors import ConfigError, CrdkitError
+from crdkit.model.crd import CRD
+from crdkit.model.layers import Presence
+from crdkit.model.shapes import empty_features
+from crdkit.training._checkpoint import Checkpoints
+from crdkit.training._cuda_graph import BranchStreams, StaticStep, Step, fastest_convolutions, uses_graph
+from crdkit.training._data_parallel import (
+    average,
+    average_statistics,
+    own_order,
+    own_rows,
+    replicate,
+    require_own_gpu,
+    term_weights,
+)
+from crdkit.training._features import TeacherFeatures
+from crdkit.training.config import TrainingConfig
+from crdkit.training.dropout import draw_presence
+from crdkit.training.losses import TERMS
+from crdkit.training.step import build_objectives, build_optimizers, set_learning_rate, train_step
+
+EpochLog = dict[str, Any]
+"""``{"epoch", "loss", "losses": {modality: {term: mean}}, "learning_rate", "seconds"}``."""
+
+
+def learning_rate(config: TrainingConfig, epoch: int) -> float:
+    """Return the learning rate of ``epoch``, counted from 0.
+
+    Examples:
+        >>> learning_rate(TrainingConfig(learning_rate=1.0, schedule="cosine", epochs=10), 5)
+        0.5
+    """
+    factor = {
+        "exponential": config.gamma**epoch,
+        "cosine": 0.5 * (1 + math.cos(math.pi * epoch / config.epochs)),
+        "constant": 1.0,
+    }[config.schedule]
+    return config.learning_rate * factor
+
+
+def require_trainable(config: TrainingConfig, device: torch.device, ranks: Ranks) -> None:
+    """Refuse what this device or number of ranks cannot do, before anything is read.
+
+    Raises:
+        ConfigError: ranks would share a GPU, or the config asks for a CUDA graph where none is possible.
+    """
+    require_own_gpu(device, ranks)
+    uses_graph(config, device, ranks=ranks.world_size)
+
+
+def train(
+    model: CRD,
+    features: TeacherFeatures,
+    config: TrainingConfig,
+    *,
+    samples: int,
+    on_epoch: Callable[[EpochLog], None],
+    sensors: Mapping[str, Sequence[str]] | None = None,
+    checkpoints: Checkpoints | None = None,
+    ranks: Ranks | None = None,
+) -> None:
+    """Train every branch of ``model`` in place and leave it in eval mode.
+
+    Args:
+        model: on the device that holds the features.
+        features: teacher features of the training split.
+        config: epochs, optimiser, seed.
+        samples: how many samples the split has; a last partial batch is used too.
+        on_epoch: called with every epoch's means, after the one synchronisation of the epoch.
+        sensors: what each modality needs, for ``modality_dropout``: modalities of one sensor are hidden together;
+            None: each has a sensor of its own.
+        checkpoints: where to resume from, if there is one, and where rank 0 keeps the newest; logs of epochs that were
+            trained before are passed to ``on_epoch`` again.
+        ranks: processes that train this model together, each with all features, inside `Ranks.group`; None: alone.
+
+    Raises:
+        ConfigError: a batch would hold one sample, and a map one position: nothing to normalise over. Or the step
+            cannot be captured as the config asks.
+        CrdkitError: a loss is not finite.
+
+    Examples:
+        >>> from crdkit.model import CrossmodalGraph
+        >>> from crdkit.model.encoders.timm import TimmConfig, TimmEncoder
+        >>> from crdkit.model.student import StudentConfig
+        >>> teacher = TimmEncoder(TimmConfig(model="test_resnet", layers=(1, 2), pretrained=False))
+        >>> graph, small = CrossmodalGraph(modalities=("rgb",)), StudentConfig(depths=1)
+        >>> model = CRD(specs={"rgb": teacher.spec(32)}, graph=graph, student=small, teachers={"rgb": teacher})
+        >>> features = TeacherFeatures(model, {"rgb": torch.rand(4, 3, 32, 32)}, batch_size=4)
+        >>> logs = []
+        >>> train(model, features, TrainingConfig(epochs=2, batch_size=2), samples=4, on_epoch=logs.append)
+        >>> [log["epoch"] for log in logs], list(logs[0]["losses"]["rgb"])
+        ([1, 2], ['filter', 'amplifier', 'decoder', 'output'])
+    """
+    ranks = ranks or Ranks()
+    device = model.device
+    captured = uses_graph(config, device, ranks=ranks.world_size)
+    model.train()
+    _require_two_values_per_channel(model, config, samples=samples, ranks=ranks)
+    model.branches.to(memory_format=torch.channels_last)  # fastest for convolutions, and the features' layout
+    optimizers = build_optimizers(model, config, capturable=captured)
+    generator = torch.Generator().manual_seed(config.seed)
+    history = [] if checkpoints is None else checkpoints.restore(model.branches, optimizers, generator)
+    for log in history:
+        on_epoch(log)
+    remaining = range(len(history), config.epochs)
+    with _prepared_step(model, optimizers, config, rows=min(config.batch_size, samples), ranks=ranks) as step:
+        for epoch in track(remaining, description="training", total=len(remaining)):
+            start = time.perf_counter()
+            rate = learning_rate(config, epoch)
+            set_learning_rate(optimizers, rate)
+            order = torch.randperm(samples, generator=generator)
+            present = _draw_epoch_presence(model, config, samples=samples, sensors=sensors, generator=generator)
+            sums = _train_epoch(
+                model, features, step, order=order, batch_size=config.batch_size, present=present, ranks=ranks
+            )
+            means = (sums / samples).tolist()
+            log = _epoch_log(model, means, epoch=epoch + 1, rate=rate, seconds=time.perf_counter() - start)
+            if not math.isfinite(log["loss"]):
+                raise CrdkitError(
+                    f"the loss is {log['loss']} after epoch {epoch + 1}: "
+                    f"lower training.learning_rate (={config.learning_rate:g})"
+                )
+            on_epoch(log)
+            history.append(log)
+            if checkpoints is not None and ranks.is_main:
+                last = epoch + 1 == config.epochs
+                checkpoints.keep(model.branches, optimizers, generator, log=history, last=last)
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)  # gradients may hold the memory of a captured graph
+    model.branches.to(memory_format=torch.contiguous_format)  # to compute what the loaded detector will
+    model.eval()
+
+
+def _train_epoch(
+    model: CRD,
+    features: TeacherFeatures,
+    step: Step,
+    *,
+    order: torch.Tensor,
+    batch_size: int,
+    present: Presence | None,
+    ranks: Ranks,
+) -> torch.Tensor:
+    """Run one epoch without waiting for the device, and return its (modalities, terms) sums over samples there."""
+    device = model.device
+    sums = torch.zeros(len(model.modalities), len(TERMS), device=device)
+    full_batches = to_device(order, device).split(batch_size)
+    own, rows = own_order(order, batch_size=batch_size, ranks=ranks)
+    for full, (indices, batch) in zip(full_batches, features.batches(own, rows), strict=True):
+        shown = None if present is None else {name: has[indices] for name, has in present.items()}
+        weights = None
+        if ranks.world_size > 1:
+            full_present = None if present is None else {name: has[full] for name, has in present.items()}
+            weights = term_weights(model.modalities, count=len(full), ranks=ranks, present=full_present)
+        sums += step(batch, present=shown, weights=weights) * len(full)
+    if ranks.world_size > 1:
+        average_statistics(model.branches, ranks)
+        average(sums, ranks)
+    return sums
+
+
+@contextmanager
+def _prepared_step(
+    model: CRD, optimizers: Sequence[torch.optim.Optimizer], config: TrainingConfig, *, rows: int, ranks: Ranks
+) -> Iterator[Step]:
+    """Yield the step for the device and config: branches in threads, on streams, or one after the other."""
+    device = model.device
+    objectives = build_objectives(model, config)
+    if ranks.world_size > 1:
+        objectives = replicate(objectives, device)
+    step = partial(train_step, model, optimizers=optimizers, config=config, objectives=objectives)
+    if device.type == "cuda":
+        graph = uses_graph(config, device, ranks=ranks.world_size)
+        with torch.cuda.device(device), fastest_convolutions():
+            streams = BranchStreams(len(model.modalities)) if graph else map
+            capture = CudaCapture() if graph else None
+            yield StaticStep(partial(step, each_branch=streams), rows=rows, capture=capture)
+    elif ranks.world_size > 1:  # collectives must come in the same order on all ranks
+        yield step
+    else:
+        with side_by_side(len(model.modalities), device) as each_branch:
+            yield partial(step, each_branch=each_branch)
+
+
+def _draw_epoch_presence(
+    model: CRD,
+    config: TrainingConfig,
+    *,
+    samples: int,
+    sensors: Mapping[str, Sequence[str]] | None,
+    generator: torch.Generator,
+) -> Presence | None:
+    """Return which samples show each modality in the next epoch, on the device; None, without drawing, if all do."""
+    if config.modality_dropout == 0:
+        return None
+    needed = sensors or {name: [name] for name in model.modalities}
+    device = model.device
+    drawn = draw_presence(needed, count=samples, dropout=config.modality_dropout, generator=generator)
+    return {name: to_device(drawn[name], device) for name in model.modalities}
+
+
+def _require_two_values_per_channel(model: CRD, config: TrainingConfig, *, samples: int, ranks: Ranks) -> None:
+    """Run one sample's shapes through every branch if a rank may get one: BatchNorm needs two values per channel.
+
+    Raises:
+        ConfigError: some map has one position.
+    """
+    sizes = {min(config.batch_size, samples), samples % config.batch_size or config.batch_size}
+    last = Ranks(rank=ranks.world_size - 1, world_size=ranks.world_size)  # has the smallest share, or one with weight 0
+    if all(own_rows(size, last).stop - own_rows(size, last).start > 1 for size in sizes):
+        return
+    for name in model.modalities:
+        branch = model.branch(name)
+        state = dict([*branch.named_parameters(), *branch.named_buffers()])
+        shapes = {key: value.to("meta") for key, value in state.items()}
+        try:
+            torch.func.functional_call(branch, shapes, (empty_features(model.specs),))
+        except RuntimeError:
+            continue  # a user's own part that needs values, not only shapes: the first step will show
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ConfigError(
+                f"training.batch_size (={config.batch_size}) leaves a batch with one of {samples} samples, whose maps "
+                f"in branch {name!r} shrink to 1 x 1: BatchNorm needs two values; choose another batch size, or "
+                "larger maps"
+            ) from error
+
+
+def _epoch_log(model: CRD, means: list[list[float]], *, epoch: int, rate: float, seconds: float) -> EpochLog:
+    losses = {name: dict(zip(TERMS, row, strict=True)) for name, row in zip(model.modalities, means, strict=True)}
+    total = sum(sum(terms.values()) for terms in losses.values())
+    return {"epoch": epoch, "loss": total, "losses": losses, "learning_rate": rate, "seconds": round(seconds, 4)}
