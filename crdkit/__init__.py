@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-from crdkit._core.moved import MOVED, announce
+import sys
 
 __version__ = "0.1.0"
 
-announce()
-
+TYPE_CHECKING = False  # type checkers take it for typing's, whose import would take most of this one's time
 if TYPE_CHECKING:
+    from typing import Any
+
     from crdkit import losses, metrics, reference, testing
     from crdkit.config import RunConfig
     from crdkit.detector import Detector, Prediction
@@ -57,9 +56,26 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(_MODULE_OF[name]), name)
     if name in _MODULES:
         return importlib.import_module(f"crdkit.{name}")
+    from crdkit._core.moved import MOVED
+
     hint = f"; it is now crdkit.{MOVED[name]}" if name in MOVED else ""
     raise AttributeError(f"module 'crdkit' has no attribute {name!r}{hint}")
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _MovedModules:
+    """An import finder that finds nothing: asked last, it names the new place of a module that has moved."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name.startswith("crdkit."):
+            from crdkit._core.moved import refuse_moved
+
+            refuse_moved(name)
+
+
+if not any(finder.__name__ == "_MovedModules" for finder in sys.meta_path if isinstance(finder, type)):
+    sys.meta_path.append(_MovedModules)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 _PROJECTIONS = (
     "model.projections: filters and amplifiers are the registry projections there, CrossmodalFilter and "
     "CrossmodalAmplifier are Projection, FilterConfig and AmplifierConfig are ProjectionConfig"
@@ -48,23 +46,12 @@ MOVED = {
 """Where the content of each former module is, below ``crdkit``."""
 
 
-class MovedModules:
-    """An import finder that finds nothing: asked last, it names the new place of a module that has moved."""
+def refuse_moved(name: str) -> None:
+    """Name the new place of ``name``, a module that no finder found; do nothing for one that never was.
 
-    @staticmethod
-    def find_spec(name: str, path: object = None, target: object = None) -> None:
-        """Do nothing for any other module.
-
-        Raises:
-            ModuleNotFoundError: ``name`` has moved.
-        """
-        package, _, module = name.partition(".")
-        former = module.partition(".")[0]
-        if package == "crdkit" and former in MOVED:
-            raise ModuleNotFoundError(f"crdkit.{former} is now crdkit.{MOVED[former]}", name=name)
-
-
-def announce() -> None:
-    """Make imports of moved modules report the new place; needed once per process."""
-    if MovedModules not in sys.meta_path:
-        sys.meta_path.append(MovedModules)
+    Raises:
+        ModuleNotFoundError: ``name`` has moved.
+    """
+    former = name.split(".")[1]
+    if former in MOVED:
+        raise ModuleNotFoundError(f"crdkit.{former} is now crdkit.{MOVED[former]}", name=name)
