@@ -144,3 +144,9 @@ def test_the_names_that_scripts_import_stay():
     assert crdkit.losses.crd_losses is crd_losses
     assert crdkit.reference.load_students is load_students
     assert list(REGISTRIES) == ["encoders", "modalities", "filters", "amplifiers", "aggregations", "datasets"]
+
+
+@pytest.mark.parametrize("name", ["published", "filters"])
+def test_from_crdkit_import_of_a_moved_module_names_the_new_one(name):
+    with pytest.raises(ModuleNotFoundError, match=f"crdkit.{name} is now crdkit."):
+        exec(f"from crdkit import {name}", {})

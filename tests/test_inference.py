@@ -140,4 +140,4 @@ def test_graphs_predict_what_single_kernels_predict(finished, samples):
     graphed = Detector.load(finished / "detector", device="cuda")
     for sample in samples:
         same(graphed.predict(sample), eager.predict(sample))
-    assert graphed._engine._replays
+    assert graphed._engine._replays._replays

@@ -54,4 +54,7 @@ def refuse_moved(name: str) -> None:
     """
     former = name.split(".")[1]
     if former in MOVED:
-        raise ModuleNotFoundError(f"crdkit.{former} is now crdkit.{MOVED[former]}", name=name)
+        place = (
+            f"crdkit.{MOVED[former]}"  # as the error's name too: ``from crdkit import`` hides errors of its own name
+        )
+        raise ModuleNotFoundError(f"crdkit.{former} is now {place}", name=place.partition(":")[0])

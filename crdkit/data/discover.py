@@ -110,7 +110,7 @@ def _recognise(path: Path, names: Sequence[str], reasons: dict[str, str]) -> Dat
     """Return the first dataset that can list every split of ``path``, else the first that can list one."""
     partly: Dataset | None = None
     for name in names:
-        config = _config_for(datasets.build_config(name), path)
+        config = datasets.build_config({"name": name, "root": path.parent, "category": path.name})
         listed = _count_listable(config, SPLITS, reasons)
         if listed == len(SPLITS):
             return datasets.build(config)

@@ -244,6 +244,7 @@ class Detector:
             f"{list(self.sensors)}, got {sorted(sensors)}; {hint}"
         )
 
+    @torch.no_grad()
     def calibrate(self, normals: LoadedSplit) -> None:
         """Let the aggregation learn from the maps of anomaly-free samples; nothing else changes."""
         engine = Engine(self.model, self.scorer)
@@ -259,6 +260,7 @@ class Detector:
         engine, rows, parts = Engine(self.model, self.scorer), self._rows(split), []
         for chosen in track(rows, description="scoring", total=len(rows)):
             inputs, present = split.batch(chosen)
+            present = present and {name: has.to(self.device) for name, has in present.items()}
             parts.append(engine(inputs.__getitem__, present))
         return Maps(
             anomaly_map=torch.cat([part.anomaly_map for part in parts]),

@@ -98,6 +98,7 @@ def fit(
                 checkpoints=checkpoints,
                 ranks=ranks,
             )
+        del features  # gigabytes, perhaps, which calibration and scoring do without
         if checkpoints is not None:  # epochs of an interrupted run count with the seconds that they took then
             run.clock.seconds["train"] += sum(log["seconds"] for log in history[: checkpoints.restored])
     detector = run.calibrate(model, device)
