@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import torch
+
 from crdkit._core.device import select_device
 from crdkit._core.distributed import Ranks
 from crdkit.config.build import build_model
 from crdkit.config.run_config import RunConfig
 from crdkit.data import SPLITS
 from crdkit.detector import Detector
+from crdkit.model.crd import CRD
 from crdkit.runs._pipeline import Pipeline
 from crdkit.runs.directory import begin, is_finished, log_to, require_same_config
 from crdkit.training import Checkpoints, EpochLog, TeacherFeatures, feature_dtype, require_trainable, train
@@ -63,7 +66,6 @@ def fit(
     run, device = Pipeline(config), select_device(config.training.device)
     require_trainable(config.training, device, ranks)
     dtype = feature_dtype(config.training, device)
-    sensors = {name: view.sensors for name, view in run.views.items()}
     run.list(SPLITS[:2] if out is None else SPLITS)
     folder = Path(out) if out is not None and ranks.is_main else None
     with ranks.group(cuda=device.type == "cuda"):
@@ -72,36 +74,50 @@ def fit(
         with run.clock("teacher"):
             model = build_model(config).to(device)
         run.place(model, device, features=dtype)
-        with run.clock("teacher"):
-            features = TeacherFeatures(
-                model,
-                run.splits["train"].inputs,
-                batch_size=config.training.batch_size,
-                level=run.plan.features_at or "recomputed",
-                dtype=dtype,
-            )
         checkpoints = None if out is None else Checkpoints(Path(out) / "checkpoints")
-        history: list[EpochLog] = []
-        with run.clock("train"), log_to(folder) as write_line:
-
-            def on_epoch(log: EpochLog) -> None:
-                history.append(log)
-                write_line(log)
-
-            train(
-                model,
-                features,
-                config.training,
-                samples=len(run.splits["train"]),
-                on_epoch=on_epoch,
-                sensors=sensors,
-                checkpoints=checkpoints,
-                ranks=ranks,
-            )
-        del features  # gigabytes, perhaps, which calibration and scoring do without
-        if checkpoints is not None:  # epochs of an interrupted run count with the seconds that they took then
-            run.clock.seconds["train"] += sum(log["seconds"] for log in history[: checkpoints.restored])
+        history = _train_students(run, model, dtype, checkpoints=checkpoints, ranks=ranks, folder=folder)
     detector = run.calibrate(model, device)
     if folder is not None:
         run.finish(detector, folder, history=history, save=True, world_size=ranks.world_size)
     return detector
+
+
+def _train_students(
+    run: Pipeline,
+    model: CRD,
+    dtype: torch.dtype,
+    *,
+    checkpoints: Checkpoints | None,
+    ranks: Ranks,
+    folder: Path | None,
+) -> list[EpochLog]:
+    """Train on teacher features, which are freed on return, and return the log of every epoch."""
+    training, history = run.config.training, list[EpochLog]()
+    with run.clock("teacher"):
+        features = TeacherFeatures(
+            model,
+            run.splits["train"].inputs,
+            batch_size=training.batch_size,
+            level=run.plan.features_at or "recomputed",
+            dtype=dtype,
+        )
+
+    with run.clock("train"), log_to(folder) as write_line:
+
+        def on_epoch(log: EpochLog) -> None:
+            history.append(log)
+            write_line(log)
+
+        train(
+            model,
+            features,
+            training,
+            samples=len(run.splits["train"]),
+            on_epoch=on_epoch,
+            sensors={name: view.sensors for name, view in run.views.items()},
+            checkpoints=checkpoints,
+            ranks=ranks,
+        )
+    if checkpoints is not None:  # epochs of an interrupted run count with the seconds that they took then
+        run.clock.seconds["train"] += sum(log["seconds"] for log in history[: checkpoints.restored])
+    return history
