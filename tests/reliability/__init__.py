@@ -1,0 +1,1 @@
+"""What docs/reliability.md promises, tested."""
