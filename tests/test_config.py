@@ -69,7 +69,10 @@ def test_a_modality_can_be_taken_out(quick):
         ("graph.edges=[{source: rgb, target: depth}]", r"graph\.topology=full with 1 graph\.edges"),
         ("graph.topology=edges", r"graph\.topology=edges with 0 graph\.edges"),
         ("modalities.rgb.encoder.name=tim", r"modalities\.rgb\.encoder: unknown encoder 'tim' - did you mean 'timm'"),
-        ("modalities.9x={name: rgb}", r"a modality's name may only contain letters, digits and _, got '9x'"),
+        (
+            "modalities.9x={name: rgb}",
+            r"a modality's name may only contain letters, digits and _, and not begin with a digit, got '9x'",
+        ),
         ("modalities={}", r"modalities .*at least 1"),
         ("epochs", r"override 'epochs' must look like key\.path=value"),
         ("training.epochs=[", r"is not valid YAML"),

@@ -19,6 +19,7 @@ from crdkit.data import DatasetConfig, datasets
 from crdkit.errors import ConfigError, explain, unknown_name
 from crdkit.model.encoders import EncoderConfig, encoders
 from crdkit.model.graph import GraphConfig
+from crdkit.model.modality_names import require_modality_name
 from crdkit.model.student import StudentConfig
 from crdkit.scoring.aggregations import AggregationConfig, aggregations
 from crdkit.scoring.scorer import ScoringConfig
@@ -106,8 +107,7 @@ class RunConfig(StrictConfig):
         if not isinstance(value, dict):
             return value
         for key in value:
-            if not str(key).isidentifier():
-                raise ValueError(f"a modality's name may only contain letters, digits and _, got {key!r}")
+            require_modality_name(str(key))
         return {
             key: branch if isinstance(branch, BranchConfig) else {"name": key, **(branch or {})}
             for key, branch in value.items()

@@ -11,6 +11,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from crdkit._core.registry import StrictConfig
 from crdkit.errors import ConfigError, unknown_name
 from crdkit.model.layers import FeatureSpec
+from crdkit.model.modality_names import require_modality_name
 from crdkit.model.projections import Projection, ProjectionConfig, projections
 
 Topology = Literal["none", "full", "star", "ring", "edges"]
@@ -42,7 +43,8 @@ class CrossmodalGraph:
     """Modalities in their fixed order, and the directed edges between them.
 
     Raises:
-        ConfigError: an edge repeats, starts where it ends, has neither part, or names an unknown modality.
+        ConfigError: an edge repeats, starts where it ends, has neither part, or names an unknown modality; or a
+            modality's name cannot be used.
 
     Examples:
         >>> edge = Edge(source="depth", target="rgb", filter=projections.build_config("bottleneck"), amplifier=None)
@@ -55,6 +57,8 @@ class CrossmodalGraph:
     edges: tuple[Edge, ...] = field(default=())
 
     def __post_init__(self) -> None:
+        for name in self.modalities:
+            require_modality_name(name)
         seen: set[tuple[str, str]] = set()
         for edge in self.edges:
             for end in (edge.source, edge.target):
