@@ -5,19 +5,23 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crdkit.errors import DataError
+from crdkit.data._encoded import check_declared, not_readable, read_bytes
+from crdkit.data._npy import npy_view
+from crdkit.data._png import MAGIC as PNG_MAGIC
+from crdkit.data._png import pixels_only
+from crdkit.data._tiff import read_page
+from crdkit.errors import CrdkitError, DataError
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _IMAGE_MAGIC = {"PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff", "BMP": b"BM"}  # format: first bytes of the file
-_TIFF_MAGIC = {"TIFF": b"II", "big-endian TIFF": b"MM"}
 _NPY_MAGIC = {"NPY": b"\x93NUMPY"}
-_DAMAGED_HINT = "copy the file again or leave the sample out"
+_STRIP_PIXELS = 2**22
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -30,7 +34,7 @@ def read_image(path: Path) -> np.ndarray:
     image = _open_image(path)
     if image.mode in ("P", "PA"):
         image = image.convert("RGB")
-    array = np.asarray(image)
+    array = _pixels(image)
     return array.astype(np.uint8) if array.dtype == bool else array
 
 
@@ -40,7 +44,7 @@ def read_mask(path: Path) -> np.ndarray:
     Raises:
         DataError: the file is missing, truncated, not an image, or has several channels.
     """
-    array = np.asarray(_open_image(path))
+    array = _pixels(_open_image(path))
     if array.ndim != 2:
         raise DataError(
             f"{path}: expected a mask with one channel (H, W), found {describe(array)}; "
@@ -55,27 +59,7 @@ def read_tiff(path: Path) -> np.ndarray:
     Raises:
         DataError: the file is missing, truncated, not a TIFF file, or has several pages.
     """
-    import tifffile
-
-    data = _read_bytes(path)
-    array = None
-    try:
-        _check_directory(data)
-        with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-            pages = len(tiff.pages)
-            page = tiff.pages.first
-            # tifffile reads what a file lacks as zeros, which would pass for missing measurements
-            stored = sum(page.databytecounts)
-            end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
-            if end > len(data) or stored == 0 or (page.compression == 1 and stored < page.nbytes):
-                raise ValueError("pixels are missing")
-            if pages == 1:
-                array = page.asarray()
-    except Exception as error:  # tifffile raises many types on damaged bytes
-        raise _not_readable(path, data, _TIFF_MAGIC, str(error)) from error
-    if array is None:
-        raise DataError(f"{path}: expected a TIFF file with one page, found {pages} pages; keep the first one only")
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    return _native(read_page(path))
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -84,12 +68,13 @@ def read_npy(path: Path) -> np.ndarray:
     Raises:
         DataError: the file is missing, truncated, not a NumPy file, or holds Python objects, which are never unpickled.
     """
-    data = _read_bytes(path)
+    data = read_bytes(path)
     try:
-        array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+        return _native(npy_view(data, path).copy(order="C"))
+    except CrdkitError:
+        raise
     except Exception as error:  # a damaged header raises many types
-        raise _not_readable(path, data, _NPY_MAGIC, str(error)) from error
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+        raise not_readable(path, data, _NPY_MAGIC, str(error)) from error
 
 
 _READERS: Mapping[str, Callable[[Path], np.ndarray]] = {
@@ -180,49 +165,47 @@ def resize_nearest(array: np.ndarray, size: int) -> np.ndarray:
 
 
 def _open_image(path: Path) -> Image.Image:
-    from PIL import Image
+    """Decode a file; by Pillow's classes of formats, since Image.open has a limit and a warning of its own."""
+    from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin
 
-    data = _read_bytes(path)
+    data = read_bytes(path)
     try:
-        with Image.open(io.BytesIO(data), formats=tuple(_IMAGE_MAGIC)) as probe:
-            deep = probe.mode not in ("I;16", "I") and any(";16" in str(tile.args) for tile in probe.tile)
-            mode = probe.mode
-            probe.verify()  # Pillow silently decodes a PNG without its last chunks, or with wrong checksums
-        image = Image.open(io.BytesIO(data), formats=tuple(_IMAGE_MAGIC))
+        if data.startswith(PNG_MAGIC[:4]):
+            header, data = pixels_only(data)
+            if header.depth == 16 and header.colour != 0:
+                raise DataError(
+                    f"{path}: expected 8 bits a channel, found a 16-bit {header.mode} image; convert it to 8 bits"
+                )
+            check_declared(path, height=header.height, width=header.width)
+            image: Image.Image = PngImagePlugin.PngImageFile(io.BytesIO(data))
+        elif data.startswith(_IMAGE_MAGIC["JPEG"]):
+            image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+        else:
+            image = BmpImagePlugin.BmpImageFile(io.BytesIO(data))
+        check_declared(path, height=image.height, width=image.width)
         image.load()
+    except CrdkitError:
+        raise
     except Exception as error:  # Pillow's plug-ins raise many types on damaged bytes
-        raise _not_readable(path, data, _IMAGE_MAGIC, str(error)) from error
-    if deep:
-        raise DataError(f"{path}: expected 8 bits a channel, found a 16-bit {mode} image; convert it to 8 bits")
+        raise not_readable(path, data, _IMAGE_MAGIC, str(error)) from error
     return image
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: the file does not exist; check the path or restore the file") from error
-    except OSError as error:
-        raise DataError(f"{path}: the file cannot be opened: {error.strerror or error}") from error
-    if not data:
-        raise DataError(f"{path}: the file is empty (0 bytes); {_DAMAGED_HINT}")
-    return data
+def _pixels(image: Image.Image) -> np.ndarray:
+    """Return the pixels of an image; of a large one strip by strip, since NumPy's way to Pillow copies them twice."""
+    rows = max(_STRIP_PIXELS // image.width, 1)
+    if image.height <= rows:
+        return np.asarray(image)
+    first = np.asarray(image.crop((0, 0, image.width, 1)))
+    pixels = np.empty((image.height, *first.shape[1:]), first.dtype)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return pixels
 
 
-def _check_directory(data: bytes) -> None:
-    # tifffile would log this to standard error, beside our own message
-    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
-    width, start = (8, 8) if int.from_bytes(data[2:4], order) == 43 else (4, 4)  # 43: BigTIFF
-    if data.startswith(tuple(_TIFF_MAGIC.values())) and int.from_bytes(data[start : start + width], order) >= len(data):
-        raise ValueError("the list of its pages is missing")
-
-
-def _not_readable(path: Path, data: bytes, formats: Mapping[str, bytes], reason: str) -> DataError:
-    found = f"found {len(data)} bytes that start with {data[:8]!r}"
-    for name, magic in formats.items():
-        if data.startswith(magic):
-            reason = " ".join(reason.split()).removesuffix(".")
-            # Pillow's reason may name the buffer in memory
-            why = f": {reason}" if reason and "BytesIO" not in reason else ""
-            return DataError(f"{path}: the {name} file is truncated or damaged{why}; {found}; {_DAMAGED_HINT}")
-    return DataError(f"{path}: expected a {' or '.join(formats)} file, {found}; replace it, or correct its name")
+def _native(array: np.ndarray) -> np.ndarray:
+    """Return an array in C order and native byte order, swapped in place."""
+    if not array.dtype.isnative:
+        array = array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
+    return np.ascontiguousarray(array)

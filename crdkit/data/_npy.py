@@ -1,0 +1,34 @@
+"""NumPy files: what the header declares must be what follows it, to the byte."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+
+from crdkit.data._encoded import check_declared
+
+
+def npy_view(data: bytes, path: Path) -> np.ndarray:
+    """Return the array in the bytes of a NumPy file, without a copy; nothing is unpickled.
+
+    Raises:
+        DataError: it declares too many pixels.
+        ValueError: it is not such a file, holds no numbers, or is longer or shorter than its header says.
+    """
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read_header(file)
+    if dtype.kind not in "biufc":
+        raise ValueError(f"it holds {dtype}, not numbers")
+    if any(side < 0 for side in shape):
+        raise ValueError(f"its shape is {shape}")
+    height, width, *channels = *shape, 1, 1
+    check_declared(path, height=height, width=width, pixel_bytes=math.prod(channels) * dtype.itemsize)
+    declared, stored = math.prod(shape) * dtype.itemsize, len(data) - file.tell()
+    if declared != stored:
+        raise ValueError(f"its header declares {declared} bytes of {dtype} {shape}, {stored} follow")
+    return np.frombuffer(data, dtype, offset=file.tell()).reshape(shape, order="F" if fortran else "C")

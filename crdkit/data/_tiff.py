@@ -1,0 +1,93 @@
+"""TIFF files: the checks that tifffile leaves to its caller, then the pixels of the only page."""
+
+from __future__ import annotations
+
+import io
+import logging
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from crdkit.data._encoded import check_declared, not_readable, read_bytes
+from crdkit.errors import CrdkitError, DataError
+
+if TYPE_CHECKING:
+    import tifffile
+
+_MAGIC = {"TIFF": b"II", "big-endian TIFF": b"MM"}
+_UNCOMPRESSED = 1
+_DEFLATE = (8, 32946, 50013)
+_MAX_DEFLATE_RATIO = 1032
+_SPARE = 2**20
+
+
+def read_page(path: Path) -> np.ndarray:
+    """Decode a TIFF file with one page; see `crdkit.data.images.read_tiff`.
+
+    Raises:
+        DataError: the file is missing, truncated, not a TIFF file, too large, or has several pages.
+    """
+    import tifffile
+
+    log = logging.getLogger("tifffile")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())  # or what it logs of a damaged file is printed beside our own message
+    data = read_bytes(path)
+    try:
+        _check_directory(data)
+        with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+            page = tiff.pages.first
+            if not isinstance(page, tifffile.TiffPage):
+                raise ValueError("its first page is incomplete")
+            _check_page(page, path, data)
+            pages = len(tiff.pages)
+            array = np.asarray(page.asarray()) if pages == 1 else None
+    except CrdkitError:
+        raise
+    except Exception as error:  # tifffile raises many types on damaged bytes
+        raise not_readable(path, data, _MAGIC, str(error)) from error
+    if array is None:
+        raise DataError(f"{path}: expected a TIFF file with one page, found {pages} pages; keep the first one only")
+    return array
+
+
+def _check_directory(data: bytes) -> None:
+    # tifffile would log this to standard error, beside our own message
+    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
+    width, start = (8, 8) if int.from_bytes(data[2:4], order) == 43 else (4, 4)  # 43: BigTIFF
+    if data.startswith(tuple(_MAGIC.values())) and int.from_bytes(data[start : start + width], order) >= len(data):
+        raise ValueError("the list of its pages is missing")
+
+
+def _check_page(page: tifffile.TiffPage, path: Path, data: bytes) -> None:
+    """Refuse a page that declares too much, or less than all of its pixels: tifffile reads what is missing as zeros."""
+    pixels = max(page.imagelength * page.imagewidth, 1)
+    check_declared(path, height=page.imagelength, width=page.imagewidth, pixel_bytes=-(-page.nbytes // pixels))
+    if page.is_tiled:
+        tile = page.tilelength, page.tilewidth
+        check_declared(path, height=tile[0] * max(page.tiledepth, 1), width=tile[1])
+    counts, offsets = page.databytecounts, page.dataoffsets
+    segments = list(zip(offsets, counts, strict=True))
+    ends = [offset + count for offset, count in segments]
+    stored = sum(counts)
+    if min(counts, default=0) <= 0 or max(ends) > len(data) or len(counts) < int(np.prod(page.chunked)):
+        raise ValueError("pixels are missing")
+    if page.compression == _UNCOMPRESSED and stored < page.nbytes:
+        raise ValueError("pixels are missing")
+    if page.compression in _DEFLATE:
+        for offset, count in segments:
+            _check_deflated(data[offset : offset + count], at_most=2 * page.nbytes + _SPARE)
+
+
+def _check_deflated(segment: bytes, *, at_most: int) -> None:
+    """Refuse a segment that inflates to more than the whole page; tifffile would inflate all of it."""
+    if len(segment) * _MAX_DEFLATE_RATIO <= at_most:
+        return
+    inflate, size = zlib.decompressobj(), 0
+    while segment and not inflate.eof:
+        size += len(inflate.decompress(segment, _SPARE))
+        segment = inflate.unconsumed_tail
+        if size > at_most:
+            raise ValueError("its pixels inflate to more than the image")
