@@ -78,6 +78,24 @@ class DataError(CrdkitError):
     """
 
 
+class MissingSplitError(DataError):
+    """A dataset has no folder for a split; a training does without the test split, and then measures nothing.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from crdkit.data.folder import Folder
+        >>> from crdkit.data.synthetic import write_folder
+        >>> with tempfile.TemporaryDirectory() as scratch:
+        ...     root = write_folder(Path(scratch, "scans"), categories=["gear"], train=1, test_per_defect=0, size=32)
+        ...     try:
+        ...         Folder(Folder.Config(root=root / "gear/test/good")).records("train")
+        ...     except MissingSplitError as error:
+        ...         print(str(error).rpartition(": there")[2])  # doctest: +ELLIPSIS
+         is no split 'train'; add the folder train/good/<sensor>, or the key 'train' to the manifest.yaml; ...
+    """
+
+
 class DetectorFormatError(CrdkitError):
     """A detector or checkpoint that is not what it claims to be, or of an unknown format version.
 

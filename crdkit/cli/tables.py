@@ -38,11 +38,13 @@ def results_table(rows: Mapping[str, Mapping[str, float | None]], *, title: str 
 
 def show_metrics(metrics: Mapping[str, Any]) -> None:
     """Print the table of a run's metrics (fused and per branch), and how long it took."""
-    rows = {"fused": metrics["aggregate"], **metrics["branches"]}
-    show(results_table(rows))
+    counts = metrics["counts"]
+    if counts["test"] is not None:
+        show(results_table({"fused": metrics["aggregate"], **metrics["branches"]}))
     measured = {phase: value for phase, value in metrics["seconds"].items() if value is not None}
     seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in measured.items())
-    show(f"{metrics['counts']['test']} test samples; {seconds}")
+    tested = f"no test split: scores of the {counts['validation']} validation samples, nothing is measured"
+    show(f"{tested if counts['test'] is None else str(counts['test']) + ' test samples'}; {seconds}")
 
 
 def show_sweep(outcome: Sweep) -> None:

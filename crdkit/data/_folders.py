@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from crdkit.errors import DataError, unknown_name
+from crdkit.errors import DataError, MissingSplitError, unknown_name
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -180,7 +180,9 @@ def defect_folders(folder: Path, split: str) -> Sequence[str]:
         DataError: the folder is missing, or outside the test split holds anything but "good".
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: the folder of the split {split!r} does not exist; {found_folders(folder.parent)}")
+        missing = f"{folder}: the folder of the split {split!r} does not exist; {found_folders(folder.parent)}"
+        hint = "; data.name=folder holds out a share of the training samples" if split == "validation" else ""
+        raise MissingSplitError(missing + hint)
     defects = subfolders(folder)
     if split != "test":
         if GOOD not in defects:

@@ -107,16 +107,16 @@ def _candidates(folder: Path, trained_on: DatasetConfig) -> list[DatasetConfig]:
 
 
 def _recognise(path: Path, names: Sequence[str], reasons: dict[str, str]) -> Dataset | None:
-    """Return the first dataset that can list every split of ``path``, else the first that can list one."""
-    partly: Dataset | None = None
+    """Return the dataset that can list most splits of ``path``, the first of several; None if none lists any."""
+    best, most = None, 0
     for name in names:
         config = datasets.build_config({"name": name, "root": path.parent, "category": path.name})
         listed = _count_listable(config, SPLITS, reasons)
-        if listed == len(SPLITS):
-            return datasets.build(config)
-        if listed and partly is None:
-            partly = datasets.build(config)
-    return partly
+        if listed > most:
+            best, most = datasets.build(config), listed
+        if most == len(SPLITS):
+            break
+    return best
 
 
 def _config_for(config: DatasetConfig, category: Path) -> DatasetConfig:

@@ -25,7 +25,7 @@ from crdkit.data._folders import (
 )
 from crdkit.data.images import check_array, read_image, read_mask
 from crdkit.data.scans import check_metres
-from crdkit.errors import DataError
+from crdkit.errors import DataError, MissingSplitError
 
 FOCAL_LENGTH = 711.11 / 512
 """Of the camera, in image widths."""
@@ -209,7 +209,7 @@ def _is_raw(folder: Path) -> bool:
 
 def _raw_pairs(folder: Path, *, masked: bool, keep: bool) -> list[PairedFiles]:
     if not folder.is_dir():
-        raise DataError(f"{folder}: the folder does not exist; {found_folders(folder.parent.parent)}")
+        raise MissingSplitError(f"{folder}: the folder does not exist; {found_folders(folder.parent.parent)}")
     endings = [*dict.fromkeys(_FILE_ENDINGS.values()), "info_depth"]
     kinds = ["mask", *(f"{kind}_mask" for kind in _DEFECT_KINDS)] if masked else []
     found: dict[str, dict[str, Path]] = {ending: {} for ending in (*endings, *kinds)}

@@ -17,7 +17,7 @@ from crdkit.data._folders import GOOD, MASK, UNLABELLED, category_folder, found_
 from crdkit.data._manifest import MANIFEST, Manifest, holds_data, manifest_of, matching_files, read_manifest
 from crdkit.data.images import SUFFIXES, describe, read_file
 from crdkit.data.scans import without_nan
-from crdkit.errors import DataError, unknown_name
+from crdkit.errors import DataError, MissingSplitError, unknown_name
 
 _MASK_SUFFIXES = (".png", ".bmp")  # JPEG would smear marks over their surroundings
 
@@ -135,7 +135,7 @@ class Folder(Dataset):
     def _list_records(self, folder: Path, manifest: Manifest, split: Split) -> list[SampleRecord]:
         parts = manifest.parts(split)
         if not parts:
-            raise DataError(
+            raise MissingSplitError(
                 f"{folder}: there is no split {split!r}; add the folder {split}/good/<sensor>, or the key {split!r} "
                 f"to the {MANIFEST}; {found_folders(folder)}"
             )

@@ -46,6 +46,8 @@ class ReportData:
     """One entry per epoch: ``{"epoch": 1, "loss": ..., "seconds": ...}``."""
     notes: Sequence[str] = ()
     """Plain warnings for the top of the report."""
+    normals_only: bool = False
+    """Whether there was no test split: the samples are those of the validation split, and nothing was measured."""
 
     def __post_init__(self) -> None:
         if len(self.sample_ids) == 0:

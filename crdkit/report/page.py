@@ -72,6 +72,7 @@ def _tables(data: ReportData) -> dict[str, Any]:
         "results": results,
         "defects": defects,
         "missing": MISSING,
+        "normals": _normal_scores(data) if data.normals_only else {},
         "incomplete": MISSING in shown,
         "facts": _run_facts(data.metrics),
         "summary": _summary(data),
@@ -83,8 +84,21 @@ def _summary(data: ReportData) -> str:
     noun = "sample" if total == 1 else "samples"
     if data.labels is None:
         return f"{total} unlabelled {noun}"
+    if data.normals_only:
+        return f"{total} normal {noun} of the validation split; there was no test split"
     anomalous = int(np.count_nonzero(data.labels))
     return f"{total} {noun}: {total - anomalous} normal, {anomalous} anomalous"
+
+
+def _normal_scores(data: ReportData) -> dict[str, Any]:
+    """Return one row for the fused map and each branch: how the scores of normal samples are spread."""
+    maxima = {name: maps.reshape(len(maps), -1).max(axis=1) for name, maps in data.branch_maps.items()}
+    shares = {"lowest": 0.0, "median": 0.5, "95 % are below": 0.95, "highest": 1.0}
+    rows = [
+        {"name": name, "values": [f"{value:.4g}" for value in np.quantile(scores, list(shares.values()))]}
+        for name, scores in {"fused": data.scores, **maxima}.items()
+    ]
+    return {"columns": list(shares), "rows": rows}
 
 
 def _results(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from crdkit.config.build import build_dataset, build_scorer, build_views
 from crdkit.config.run_config import RunConfig
 from crdkit.data import SPLITS, SampleRecord, Split
 from crdkit.detector import Detector
+from crdkit.errors import MissingSplitError
 from crdkit.model.crd import CRD
 from crdkit.model.shapes import feature_bytes
 from crdkit.runs.directory import finish, write_results
@@ -70,15 +71,24 @@ class Pipeline:
         self.records: dict[Split, Sequence[SampleRecord]] = {}
         self.splits: dict[Split, LoadedSplit] = {}
 
-    def list(self, splits: Sequence[Split]) -> None:
+    def list(self, splits: Sequence[Split], *, optional: Split | None = None) -> None:
         """List the samples of ``splits``, so that missing files show before anything is written or decoded.
+
+        Args:
+            splits: their names.
+            optional: one that a dataset may lack.
 
         Raises:
             DataError: see `Dataset.records`.
         """
         for name in splits:
             incomplete = name == "test" and self.config.training.modality_dropout > 0
-            self.records[name] = list_split(self.dataset, name, views=self.views, incomplete=incomplete)
+            try:
+                self.records[name] = list_split(self.dataset, name, views=self.views, incomplete=incomplete)
+            except MissingSplitError as error:
+                if name != optional:
+                    raise
+                _logger.info("no metrics will be measured: %s", error)
 
     def load(self, splits: Sequence[Split] = SPLITS) -> None:
         """Load those of ``splits`` that were listed into host memory.
@@ -133,6 +143,8 @@ class Pipeline:
     ) -> dict[str, Any]:
         """Score the test split, write all results, and return the content of metrics.json.
 
+        Without a test split the validation samples are scored: they are normal, so nothing can be measured.
+
         Args:
             detector: calibrated.
             folder: run directory; None writes nothing.
@@ -141,18 +153,18 @@ class Pipeline:
             world_size: number of ranks that trained it.
             students: where they come from, if they were not trained here.
         """
-        test = self.splits["test"]
+        scored = self.splits["test" if "test" in self.splits else "validation"]
         environment = self._environment(detector.device, world_size=world_size)
         with self.clock("evaluate"):
-            maps = detector.score(test)
-            measured = measure(maps, test, sampled_thresholds=self.config.scoring.sampled_thresholds)
-        metrics = self._metrics(measured, environment=environment)
+            maps = detector.score(scored)
+            measured = measure(maps, scored, sampled_thresholds=self.config.scoring.sampled_thresholds)
+        metrics = self._metrics(measured, present=scored.present or {}, environment=environment)
         if students is not None:
             metrics["students"] = students
         if folder is not None:
             if save:
                 detector.save(folder / "detector")
-            write_results(folder, config=self.config, metrics=metrics, maps=maps, split=test, history=history)
+            write_results(folder, config=self.config, metrics=metrics, maps=maps, split=scored, history=history)
             finish(folder, metrics)
         return metrics
 
@@ -167,11 +179,12 @@ class Pipeline:
             "python": platform.python_version(),
         }
 
-    def _metrics(self, measured: Mapping[str, Any], *, environment: Mapping[str, str]) -> dict[str, Any]:
+    def _metrics(
+        self, measured: Mapping[str, Any], *, present: Mapping[str, torch.Tensor], environment: Mapping[str, str]
+    ) -> dict[str, Any]:
         """Return the content of metrics.json; a phase or split that the run did not have is None."""
         seconds, splits = self.clock.seconds, self.splits
         skipped = sum(split.skipped for split in splits.values())
-        present = splits["test"].present or {}
         missing = {name: int((~has).sum()) for name, has in present.items() if not has.all()}
         return {
             **measured,

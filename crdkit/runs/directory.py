@@ -122,7 +122,7 @@ def write_results(
     """Write scores.csv, and report.html with figures/."""
     write_text(folder / "scores.csv", scores_csv(maps, split.records, root=config.data.root))
     data = ReportData(
-        title=config.data.category or config.data.name,
+        title=config.data.category or (config.data.root or Path(config.data.name)).name,
         subtitle=" + ".join(config.modalities),
         metrics=metrics,
         config_yaml=config.to_yaml(),
@@ -136,6 +136,7 @@ def write_results(
         inputs={name: values.cpu().numpy() for name, values in split.inputs.items()},
         history=[_curve_point(log) for log in history],
         notes=_report_notes(metrics),
+        normals_only=metrics["counts"]["test"] is None,
     )
     write_report(data, folder / "report.html", figures=folder / "figures")
 

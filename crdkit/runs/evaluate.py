@@ -9,7 +9,7 @@ from crdkit._core.device import select_device
 from crdkit.config.run_config import RunConfig
 from crdkit.data import SPLITS
 from crdkit.detector import Detector, detector_folder
-from crdkit.errors import ConfigError
+from crdkit.errors import ConfigError, MissingSplitError
 from crdkit.model.crd import CRD
 from crdkit.runs._pipeline import Pipeline
 from crdkit.runs.directory import begin, prepare_folder
@@ -41,7 +41,12 @@ def evaluate_run(folder: Path | str, *overrides: str, out: Path | str | None = N
     config = detector.config.with_overrides("by_category={}", *overrides)
     detector.to(config.training.device)
     run = Pipeline(config, views=detector.views)
-    run.list(["test"])
+    try:
+        run.list(["test"])
+    except MissingSplitError as error:
+        raise MissingSplitError(
+            f"{error}; to measure, give labelled data with data.root=...; to score samples, use `crdkit predict`"
+        ) from error
     target = None if out is None else prepare_folder(Path(out))
     run.load()
     run.place(detector.model, detector.device)
@@ -89,7 +94,7 @@ def score_students(config: RunConfig, model: CRD, out: Path | str | None, *, stu
         CrdkitError: ``out`` holds other files or cannot be written.
     """
     run, device = Pipeline(config), select_device(config.training.device)
-    run.list(SPLITS[1:])
+    run.list(SPLITS[1:], optional="test")
     folder = None if out is None else begin(Path(out), config)
     run.load()
     run.place(model.to(device), device)

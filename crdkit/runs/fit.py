@@ -26,6 +26,8 @@ def fit(
 ) -> Detector:
     """Train a detector on ``config.data``; with ``out``, write a complete run directory as well.
 
+    Without a test split nothing is measured, and scores.csv and the report are of the validation samples.
+
     Args:
         config: the run.
         out: new or empty folder for config.yaml, metrics.json, scores.csv, log.jsonl, report.html and
@@ -66,7 +68,7 @@ def fit(
     run, device = Pipeline(config), select_device(config.training.device)
     require_trainable(config.training, device, ranks)
     dtype = feature_dtype(config.training, device)
-    run.list(SPLITS[:2] if out is None else SPLITS)
+    run.list(SPLITS[:2] if out is None else SPLITS, optional="test")
     folder = Path(out) if out is not None and ranks.is_main else None
     with ranks.group(cuda=device.type == "cuda"):
         ranks.follow_main(lambda: None if folder is None else begin(folder, config, resume=resume))
