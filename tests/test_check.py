@@ -123,18 +123,18 @@ def test_odd_measurements_are_found(category: Path) -> None:
     assert constant == ("warning", "train/good/rgb/001.png", "sensor 'rgb' is 40 everywhere")
 
 
-def test_nan_that_an_adapter_lets_through_is_found(category: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_infinity_that_an_adapter_lets_through_is_found(category: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cls = datasets.get("mvtec3d")
     read = cls.read
 
     def careless(self: Any, record: Any, sensors: Any = None) -> Any:
         sample = read(self, record, sensors)
         if record.split == "validation":
-            sample.sensors["xyz"][0, 0] = np.nan
+            sample.sensors["xyz"][0, 0] = np.inf
         return sample
 
     monkeypatch.setattr(cls, "read", careless)
-    assert found(category) == [("error", "validation/good/xyz/000.tiff", "sensor 'xyz' holds NaN or infinite values")]
+    assert found(category) == [("error", "validation/good/xyz/000.tiff", "sensor 'xyz' holds infinite values")]
 
 
 def test_masks_that_mark_too_little_are_found(category: Path) -> None:

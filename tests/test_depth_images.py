@@ -62,14 +62,15 @@ def test_without_a_plane_holes_alone_are_background() -> None:
     xyz[:40] = 0
     assert (foreground(xyz, mode="none", closing=0) == (xyz[..., 2] != 0)).all()
     xyz[:] = 0
-    assert not Depth(Depth.Config(mode="none"))({"xyz": xyz}, image_size=64).any()
+    with pytest.raises(DataError, match="sensor 'xyz': no pixel holds a measurement"):
+        Depth(Depth.Config(mode="none"))({"xyz": xyz}, image_size=64)
 
 
-def test_depth_images_of_integers_or_with_nan_are_refused() -> None:
+def test_depth_images_of_integers_or_without_a_measurement_are_refused() -> None:
     depth = Depth(Depth.Config(sensor="depth"))
     with pytest.raises(
-        DataError, match=r"sensor 'depth': expected float \(H, W\) in metres, found uint16 \(9, 9\); conv"
+        DataError, match=r"sensor 'depth': expected float \(H, W\) in metres, found uint16 \(9, 9\); for"
     ):
         depth({"depth": np.ones((9, 9), np.uint16)}, image_size=32)
-    with pytest.raises(DataError, match="sensor 'depth': holds NaN"):
+    with pytest.raises(DataError, match="sensor 'depth': no pixel holds a measurement"):
         depth({"depth": np.full((9, 9), np.nan)}, image_size=32)

@@ -67,16 +67,51 @@ def test_every_class_id_but_zero_is_anomalous(tmp_path: Path, fill: int, expecte
     np.testing.assert_array_equal(mask, np.full((3, 4), expected))
 
 
-def test_palette_and_one_bit_masks_are_read_by_their_ids(tmp_path: Path) -> None:
-    ids = np.array([[0, 1], [2, 0]], np.uint8)
-    palette = Image.fromarray(ids, mode="L")
-    palette = palette.convert("P")
-    palette.putpalette([255, 255, 255, 0, 0, 0, 0, 0, 0])
-    palette.putdata(ids.ravel().tolist())
-    palette.save(tmp_path / "p.png")
-    Image.fromarray(ids > 0).save(tmp_path / "bits.png")
-    for name in ("p.png", "bits.png"):
-        np.testing.assert_array_equal(read_mask(tmp_path / name), [[0, 255], [255, 0]])
+def palette_mask(path: Path, ids: list[list[int]], palette: list[tuple[int, int, int]]) -> Path:
+    image = Image.new("P", (len(ids[0]), len(ids)))
+    image.putpalette([value for colour in palette for value in colour])
+    image.putdata([index for row in ids for index in row])
+    image.save(path)
+    return path
+
+
+BLACK, WHITE, RED = (0, 0, 0), (255, 255, 255), (200, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("palette", "ids", "expected"),
+    [
+        ([BLACK, WHITE, RED], [[0, 1], [2, 0]], [[0, 255], [255, 0]]),
+        ([WHITE, BLACK, RED], [[0, 1], [2, 0]], [[255, 0], [255, 255]]),  # index 0 is the colour of the defect
+        ([WHITE, BLACK, BLACK], [[0, 1], [2, 0]], [[255, 0], [0, 255]]),
+        ([WHITE, RED, BLACK], [[2, 2], [2, 2]], [[0, 0], [0, 0]]),
+        ([BLACK, WHITE], [[1, 1], [1, 1]], [[255, 255], [255, 255]]),
+    ],
+)
+def test_palette_masks_are_read_by_their_colours(
+    tmp_path: Path, palette: list[tuple[int, int, int]], ids: list[list[int]], expected: list[list[int]]
+) -> None:
+    np.testing.assert_array_equal(read_mask(palette_mask(tmp_path / "p.png", ids, palette)), expected)
+
+
+@pytest.mark.parametrize(
+    ("palette", "ids", "message"),
+    [
+        ([WHITE, RED], [[0, 1], [0, 0]], r"index 0 is the colour \(255, 255, 255\)"),
+        ([WHITE, RED], [[0, 0], [0, 0]], r"index 0 is the colour \(255, 255, 255\)"),
+        ([BLACK, BLACK], [[0, 1], [0, 0]], r"the indices 0, 1 are all black"),
+    ],
+)
+def test_palette_masks_whose_colours_say_nothing_are_refused(
+    tmp_path: Path, palette: list[tuple[int, int, int]], ids: list[list[int]], message: str
+) -> None:
+    with pytest.raises(DataError, match=rf"p\.png: in a palette mask black is normal .*{message}.* greyscale PNG"):
+        read_mask(palette_mask(tmp_path / "p.png", ids, palette))
+
+
+def test_one_bit_masks_are_read(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[False, True], [True, False]])).save(tmp_path / "bits.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "bits.png"), [[0, 255], [255, 0]])
 
 
 def test_mask_with_channels_is_refused(tmp_path: Path) -> None:

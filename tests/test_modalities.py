@@ -352,8 +352,8 @@ def test_depth_takes_float64_and_refuses_the_rest() -> None:
         (xyz[..., :2], r"expected float \(H, W, 3\), found float32 \(96, 120, 2\)"),
         (xyz[0, :, 2], r"expected float \(H, W, 3\), found float32 \(120,\)"),
         (np.zeros((9, 9, 3), np.uint8), r"expected float \(H, W, 3\), found uint8"),
-        (np.where(xyz > 0.5, np.nan, xyz), "holds NaN or infinite values"),
-        (np.zeros_like(xyz), "no background plane can be fit: 0 of 4096 pixels"),
+        (np.where(xyz > 0.5, np.inf, xyz), "holds infinite values; set pixels without a measurement to NaN"),
+        (np.zeros_like(xyz), "no pixel holds a measurement"),
     ]
     for wrong, message in cases:
         with pytest.raises(DataError, match=message):

@@ -100,7 +100,8 @@ def test_any_range_gives_unit_values(seed: int, size: int, last: bool) -> None:
         (np.zeros((9, 9), bool), r"found bool \(9, 9\); keep one channel, or view a colour image as 'rgb'"),
         (np.zeros((0, 9), np.uint8), r"found uint8 \(0, 9\)"),
         (np.zeros(9, np.uint8), r"found uint8 \(9,\)"),
-        (np.full((9, 9), np.nan), "holds NaN or infinite values; set them to the value of the surroundings"),
+        (np.full((9, 9), np.nan), "81 pixels hold NaN; set the modality's 'missing' to the value that they shall have"),
+        (np.full((9, 9), -np.inf), "holds infinite values"),
         (
             np.full((9, 9), 293.15),
             r"expected floats in \[0, 1\], found 293.15 to 293.15; set the modality's 'range' to \[",

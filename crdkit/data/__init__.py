@@ -34,7 +34,9 @@ __all__ = [
 ]
 
 Sensors = Mapping[str, np.ndarray]
-"""Raw measurements of one sample by sensor name: images (H, W[, 3]) uint8/uint16, "xyz" (H, W, 3) float32 metres."""
+"""Raw measurements of one sample by sensor name: images (H, W[, 3]) uint8/uint16, "xyz" (H, W, 3) float32 metres.
+
+NaN in floats means "not measured"; a view says what it makes of it."""
 HOW_READ = {"workers", "cache", "cache_gib"}
 """Options of every dataset that change how samples are read, but not their values."""
 

@@ -146,8 +146,12 @@ def _check_sensors(sample: RawSample, image_size: int) -> Iterator[Finding]:
     for name, array in sample.sensors.items():
         path = sample.record.files[name]
         floats = np.issubdtype(array.dtype, np.floating)
-        if floats and not np.isfinite(array).all():
-            yield Finding(severity="error", path=path, message=f"sensor {name!r} holds NaN or infinite values")
+        if floats and np.isinf(array).any():
+            yield Finding(severity="error", path=path, message=f"sensor {name!r} holds infinite values")
+        elif floats and np.isnan(array).all():
+            yield Finding(
+                severity="error", path=path, message=f"sensor {name!r} is NaN everywhere: nothing was measured"
+            )
         elif array.min() == array.max():
             value = array.flat[0].item()
             yield Finding(severity="warning", path=path, message=f"sensor {name!r} is {value:g} everywhere")

@@ -254,7 +254,7 @@ def _read(path: Path, *, depth: bool, metric: bool) -> np.ndarray:
     )
     nearest, farthest = _depth_range(_range_file(path))
     metres = array.astype(np.float32) / np.float32(65535) * np.float32(farthest - nearest) + np.float32(nearest)
-    check_metres(metres, source=path)
+    check_metres(metres, source=path, sensor="depth")
     return metres
 
 

@@ -16,7 +16,9 @@ from crdkit.data import Dataset, DatasetConfig, RawSample, SampleRecord, Split, 
 from crdkit.data._folders import GOOD, MASK, UNLABELLED, category_folder, found_folders, pair_files, require_root
 from crdkit.data._manifest import MANIFEST, Manifest, holds_data, manifest_of, matching_files, read_manifest
 from crdkit.data.images import SUFFIXES, describe, read_file
-from crdkit.data.scans import without_nan
+from crdkit.data.invalid import mark_invalid
+from crdkit.data.scans import measured_scan
+from crdkit.data.sensors import check_finite
 from crdkit.errors import DataError, MissingSplitError, unknown_name
 
 _MASK_SUFFIXES = (".png", ".bmp")  # JPEG would smear marks over their surroundings
@@ -44,8 +46,9 @@ class Folder(Dataset):
           scratch: thursday/scratched
 
     Files are PNG, JPEG, BMP, TIFF or NPY: images uint8 (H, W[, 3]) or uint16 (H, W), measurements float (H, W), and
-    float (H, W, 3), which is a scan in metres. NaN becomes 0, "not measured". ``scale`` brings other units to metres:
-    ``data.scale.depth=0.001`` reads a depth camera's 16-bit millimetres.
+    float (H, W, 3), which is a scan in metres. NaN means "not measured", and so does the value that ``invalid`` names;
+    in a scan it becomes 0. ``scale`` brings other units to metres: ``data.scale.depth=0.001`` reads a depth camera's
+    16-bit millimetres.
 
     Examples:
         >>> import tempfile
@@ -70,6 +73,9 @@ class Folder(Dataset):
         )
         scale: dict[str, Annotated[float, Field(gt=0)]] = Field(
             {}, description="metres per stored unit, by sensor; its values become float"
+        )
+        invalid: dict[str, float] = Field(
+            {}, description='stored value that means "not measured", by sensor, e.g. -9999; its values become float'
         )
 
     config: Config
@@ -127,9 +133,10 @@ class Folder(Dataset):
         if path is None and (folder / MANIFEST).is_file():
             path = folder / MANIFEST
         manifest = manifest_of(folder) if path is None else read_manifest(path)
-        for sensor in self.config.scale:
-            if sensor not in manifest.sensors:
-                raise DataError(f"{folder}: data.scale: {unknown_name('sensor', sensor, manifest.sensors)}")
+        for option in ("scale", "invalid"):
+            for sensor in getattr(self.config, option):
+                if sensor not in manifest.sensors:
+                    raise DataError(f"{folder}: data.{option}: {unknown_name('sensor', sensor, manifest.sensors)}")
         return folder, manifest
 
     def _list_records(self, folder: Path, manifest: Manifest, split: Split) -> list[SampleRecord]:
@@ -186,7 +193,11 @@ class Folder(Dataset):
 
     def _read(self, sensor: str, path: Path) -> np.ndarray:
         array = read_file(path)
-        scale = self.config.scale.get(sensor)
+        scale, invalid = self.config.scale.get(sensor), self.config.invalid.get(sensor)
+        if array.ndim == 3 and array.shape[2] == 1:
+            array = array[..., 0]
+        if invalid is not None and np.issubdtype(array.dtype, np.number):
+            array = mark_invalid(array, invalid)
         if scale is not None and np.issubdtype(array.dtype, np.number):
             array = array.astype(np.float32) * np.float32(scale)
         floats = np.issubdtype(array.dtype, np.floating)
@@ -197,4 +208,10 @@ class Folder(Dataset):
                 f"{path}: expected uint8 (H, W) or (H, W, 3), uint16 (H, W), or float (H, W) or (H, W, 3), found "
                 f"{describe(array)}; {advice}"
             )
-        return without_nan(array.astype(np.float32, copy=False), source=path) if floats else array
+        if not floats:
+            return array
+        array = array.astype(np.float32, copy=False)
+        if array.ndim == 3:
+            return measured_scan(array, sensor=sensor, source=path)
+        check_finite(array, source=path)
+        return array

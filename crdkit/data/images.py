@@ -11,6 +11,7 @@ import numpy as np
 
 from crdkit.data._encoded import check_declared, not_readable, read_bytes
 from crdkit.data._npy import npy_view
+from crdkit.data._palette import normal_indices
 from crdkit.data._png import MAGIC as PNG_MAGIC
 from crdkit.data._png import pixels_only
 from crdkit.data._tiff import read_page
@@ -39,16 +40,19 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """Decode a ground-truth file of class ids to (H, W) uint8: 255 where the id is not zero, 0 elsewhere.
+    """Decode a ground-truth file to (H, W) uint8: 255 where the id is not zero or the palette's colour is not black.
 
     Raises:
-        DataError: the file is missing, truncated, not an image, or has several channels.
+        DataError: the file is missing, truncated, not an image, has several channels, or an unclear palette.
     """
-    array = _pixels(_open_image(path))
+    image = _open_image(path)
+    array = _pixels(image)
+    if image.mode == "P":
+        array = ~normal_indices(image, path=path)[array]
     if array.ndim != 2:
         raise DataError(
             f"{path}: expected a mask with one channel (H, W), found {describe(array)}; "
-            "save it as a greyscale or palette PNG in which 0 is normal"
+            "save it as a greyscale PNG in which 0 is normal"
         )
     return np.where(array != 0, np.uint8(255), np.uint8(0))
 

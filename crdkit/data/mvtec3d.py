@@ -12,6 +12,7 @@ from pydantic import Field
 from crdkit.data import Dataset, DatasetConfig, RawSample, SampleRecord, Split, datasets, read_sample, records_by_defect
 from crdkit.data._folders import GOOD, SPLITS, category_folder, pair_subfolders
 from crdkit.data.images import check_array, read_image, read_tiff
+from crdkit.data.invalid import mark_invalid
 from crdkit.data.scans import check_metres
 from crdkit.errors import DataError
 
@@ -34,6 +35,9 @@ class MVTec3D(Dataset):
         name: str = "mvtec3d"
         missing: Literal["zero", "nan", "both"] = Field(
             "both", description="how XYZ files code a missing measurement; the other coding is an error"
+        )
+        invalid: dict[Literal["xyz"], float] = Field(
+            {}, description='value of Z that also means "not measured", e.g. {xyz: -9999}'
         )
 
     config: Config
@@ -78,6 +82,8 @@ class MVTec3D(Dataset):
     def _read_xyz(self, path: Path) -> np.ndarray:
         xyz = read_tiff(path)
         check_array(xyz, source=path, channels=3, dtype=np.float32, hint="store X, Y and Z in metres as 32-bit floats")
+        if "xyz" in self.config.invalid:
+            xyz = mark_invalid(xyz, self.config.invalid["xyz"], missing=0 if self.config.missing == "zero" else np.nan)
         nan = np.isnan(xyz).any(axis=2)
         if nan.any():
             if self.config.missing == "zero":
@@ -99,7 +105,7 @@ class MVTec3D(Dataset):
                 f"{path}: {np.count_nonzero(missing & ~nan)} pixels have Z = 0, but data.missing=nan says that missing "
                 "measurements are NaN; set data.missing to zero or both"
             )
-        check_metres(xyz, source=path)
+        check_metres(xyz, source=path, sensor="xyz")
         return xyz
 
 

@@ -19,7 +19,7 @@ from crdkit._core.progress import track
 from crdkit.config.build import build_views
 from crdkit.config.run_config import RunConfig
 from crdkit.data import Sensors
-from crdkit.data.scans import check_sensors
+from crdkit.data.sensors import check_sensors
 from crdkit.detector._engine import Engine
 from crdkit.detector._saved import read_detector, write_detector
 from crdkit.detector.prediction import Prediction
@@ -213,7 +213,7 @@ class Detector:
         except DataError as error:
             raise DataError(f"sample {place}: {error}") from error
 
-    def _measured_sensors(self, sensors: Sensors) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    def _measured_sensors(self, sensors: Sensors) -> tuple[tuple[str, ...], Sensors]:
         """Return the modalities without a sensor, and what was measured."""
         missing = self._missing(sensors)
         return missing, check_sensors({name: sensors[name] for name in self.sensors if name in sensors})

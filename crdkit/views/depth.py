@@ -8,7 +8,7 @@ from pydantic import Field
 
 from crdkit.data import Sensors
 from crdkit.data.images import resize_nearest
-from crdkit.data.scans import check_depth_image, check_scan
+from crdkit.data.scans import measured_depth, measured_scan
 from crdkit.views import View, ViewConfig, views
 from crdkit.views._background import PlaneFit, foreground
 from crdkit.views.geometry import back_project, fill_holes, scale_inside
@@ -58,14 +58,15 @@ class Depth(View):
         return (self.config.sensor,)
 
     def __call__(self, sensors: Sensors, *, image_size: int) -> torch.Tensor:
-        """Return (1, S, S) float32 in [0, 1] from a float scan (H, W, 3), or depth (H, W), in metres, 0 if missing.
+        """Return (1, S, S) float32 in [0, 1] from a float scan (H, W, 3), or depth (H, W), in metres.
+
+        0 and NaN mean that nothing was measured.
 
         Raises:
-            DataError: the sensor has another shape or dtype, is not finite, or holds no plane.
+            DataError: the sensor has another shape or dtype, is infinite or not in metres, or holds no plane.
         """
-        scan, source = sensors[self.config.sensor], f"sensor {self.config.sensor!r}"
-        check = check_depth_image if scan.ndim == 2 else check_scan
-        check(scan, source=source)
+        scan = sensors[self.config.sensor]
+        scan = (measured_depth if scan.ndim == 2 else measured_scan)(scan, sensor=self.config.sensor)
         scan = resize_nearest(scan, image_size).astype(np.float32, copy=False)
         xyz = back_project(scan) if scan.ndim == 2 else scan
         mask = foreground(

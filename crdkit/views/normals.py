@@ -10,7 +10,7 @@ from pydantic import Field
 
 from crdkit.data import Sensors
 from crdkit.data.images import describe, resize_image
-from crdkit.data.scans import check_scan
+from crdkit.data.scans import measured_scan
 from crdkit.errors import DataError
 from crdkit.views import View, ViewConfig, views
 from crdkit.views._background import PlaneFit, foreground
@@ -77,10 +77,11 @@ class Normals(View):
         return (self.config.sensor,)
 
     def __call__(self, sensors: Sensors, *, image_size: int) -> torch.Tensor:
-        """Return (3, S, S) float32 in [0, 1] from uint8 (H, W, 3), or a float scan (H, W, 3), metres, 0 if missing.
+        """Return (3, S, S) float32 in [0, 1] from uint8 (H, W, 3), or a float scan (H, W, 3), metres; 0, NaN: missing.
 
         Raises:
-            DataError: the sensor has another shape or dtype, is not finite, or holds no background plane.
+            DataError: the sensor has another shape or dtype, is infinite or not in metres, or holds no background
+                plane.
         """
         array, source = sensors[self.config.sensor], f"sensor {self.config.sensor!r}"
         if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3 and array.size:
@@ -90,7 +91,7 @@ class Normals(View):
                 f"{source}: expected uint8 (H, W, 3) normals or a float (H, W, 3) scan, found {describe(array)}; "
                 "convert the image to 8-bit RGB, or give X, Y and Z in metres"
             )
-        check_scan(array, source=source)
+        array = measured_scan(array, sensor=self.config.sensor)
         inside = foreground(
             array,
             mode=self.config.plane,

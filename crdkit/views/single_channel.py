@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 
 from crdkit.data import Sensors
 from crdkit.data.images import describe
+from crdkit.data.sensors import check_finite
 from crdkit.errors import DataError
 from crdkit.views import View, ViewConfig, views
 from crdkit.views.geometry import resize_float
@@ -26,7 +27,8 @@ class SingleChannel(View):
     """Gives an image with one channel as (1, S, S) float32: 0 at the low end of ``range``, 1 at its high end.
 
     ``range`` is in the sensor's own units, one for all samples, so that a part that is warmer than the others looks
-    warmer; what lies outside is clipped. Values are resized with antialiasing and without rounding to 8 bits.
+    warmer; what lies outside is clipped. Values are resized with antialiasing and without rounding to 8 bits. A pixel
+    with NaN has no value of its own; ``missing`` gives it one, before the image is resized.
 
     Examples:
         >>> kelvin = np.array([[290.0, 300.0], [310.0, 330.0]])
@@ -45,6 +47,9 @@ class SingleChannel(View):
             None,
             description="[low, high] in the sensor's units; null: the full range of integers, or 0 to 1 for floats",
         )
+        missing: float | None = Field(
+            None, description="value of pixels that hold NaN, in the sensor's units; null: NaN is an error"
+        )
 
     config: Config
 
@@ -57,7 +62,8 @@ class SingleChannel(View):
         """Return (1, S, S) float32 in [0, 1] from integers or floats, (H, W) or (H, W, 1).
 
         Raises:
-            DataError: several channels, another dtype, NaN or infinite values, or floats beyond [0, 1] and no range.
+            DataError: several channels, another dtype, infinite values, NaN without ``missing``, or floats beyond
+                [0, 1] without ``range``.
         """
         image, source = sensors[self.config.sensor], f"sensor {self.config.sensor!r}"
         if image.ndim == 3 and image.shape[2] == 1:
@@ -68,7 +74,13 @@ class SingleChannel(View):
                 "keep one channel, or view a colour image as 'rgb'"
             )
         if not np.isfinite(image).all():
-            raise DataError(f"{source}: holds NaN or infinite values; set them to the value of the surroundings")
+            check_finite(image, source=source)
+            if self.config.missing is None:
+                raise DataError(
+                    f"{source}: {np.count_nonzero(np.isnan(image))} pixels hold NaN; set the modality's 'missing' to "
+                    "the value that they shall have, such as that of the surroundings"
+                )
+            image = np.where(np.isnan(image), image.dtype.type(self.config.missing), image)
         low, high = self._limits(image, source=source)
         share = (np.clip(image.astype(np.float64), low, high) - low) / (high - low)
         return torch.from_numpy(np.clip(resize_float(share, image_size), 0, 1)[None])

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from crdkit.data import Sensors
 from crdkit.data.images import resize_nearest
-from crdkit.data.scans import check_scan
+from crdkit.data.scans import measured_scan
 from crdkit.views import View, ViewConfig, views
 from crdkit.views._background import PlaneFit, find_plane, heights, stands_out
 
@@ -49,13 +49,12 @@ class XYZ(View):
         return (self.config.sensor,)
 
     def __call__(self, sensors: Sensors, *, image_size: int) -> torch.Tensor:
-        """Return (3, S, S) float32 in [0, 1] from a float (H, W, 3) scan in metres, 0 where nothing was measured.
+        """Return (3, S, S) float32 in [0, 1] from a float (H, W, 3) scan in metres; 0 or NaN: not measured.
 
         Raises:
-            DataError: the sensor has another shape or dtype, is not finite, or holds no plane.
+            DataError: the sensor has another shape or dtype, is infinite or not in metres, or holds no plane.
         """
-        xyz = sensors[self.config.sensor]
-        check_scan(xyz, source=f"sensor {self.config.sensor!r}")
+        xyz = measured_scan(sensors[self.config.sensor], sensor=self.config.sensor)
         xyz = resize_nearest(xyz, image_size).astype(np.float64)
         distance = self.config.background_distance
         plane = find_plane(xyz, mode=self.config.plane, background_distance=distance)
