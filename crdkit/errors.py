@@ -37,6 +37,23 @@ class ConfigError(CrdkitError):
     """
 
 
+class UntrustedCodeError(ConfigError):
+    """A file that names code to import, which the caller has neither named nor allowed; see SECURITY.md.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from crdkit.config import load_config
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "run.yaml")
+        ...     _ = file.write_text("plugins: [their_parts]")
+        ...     load_config(str(file))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        crdkit.errors.UntrustedCodeError: .../run.yaml: would import and run code that you did not name: plugins ...
+    """
+
+
 class UnknownNameError(ConfigError):
     """A name that is not registered; the message gives the nearest match and every known name.
 

@@ -79,11 +79,11 @@ def test_the_page_does_what_it_says(folder, capsys):
             printed["predict"] = capsys.readouterr().out
 
     assert [block.text for block in BLOCKS if block.language == "mermaid"] == [
-        printed["crdkit describe run.yaml --mermaid"]
+        printed["crdkit describe run.yaml --allow-plugins --mermaid"]
     ]
     for part in PARTS.values():
-        assert part in printed["crdkit list --config run.yaml"]
-    described = printed["crdkit describe run.yaml"]
+        assert part in printed["crdkit list --config run.yaml --allow-plugins"]
+    described = printed["crdkit describe run.yaml --allow-plugins"]
     assert all(part in described for kind, part in PARTS.items() if kind in ("encoder", "amplifier"))
     assert all(f"rgb -> {name}" in described and f"{name} -> rgb" in described for name in SENSORS[1:])
     assert "1 passed" in printed["pytest -q test_my_parts.py"]

@@ -83,15 +83,18 @@ def test_a_part_of_ones_own_through_the_command_line(scans, tmp_path):
     options = (f"data.root={scans}", *TINY, "training.epochs=1", "aggregation.name=own_cli")
     trained = crdkit_in(work, "-q", "train", "quick", "plugins=[own_cli]", *options, "--out", "run")
     assert trained.returncode == 0, trained.stderr
-    again = crdkit_in(elsewhere, "-q", "evaluate", work / "run")
+    refused = crdkit_in(elsewhere, "-q", "evaluate", work / "run")
+    assert refused.returncode == 2
+    assert f"config.json: would import and run code that you did not name: plugins '{part}'; " in refused.stderr
+    again = crdkit_in(elsewhere, "-q", "evaluate", work / "run", "--allow-plugins")
     assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines()[:4] == trained.stdout.splitlines()[:4]
     part.rename(elsewhere / part.name)
-    lost = crdkit_in(work, "-q", "evaluate", "run")
+    lost = crdkit_in(work, "-q", "evaluate", "run", "--allow-plugins")
     assert lost.returncode == 2
     assert f"config.json: plugin '{part}' cannot be imported: the file does not exist; put it there" in lost.stderr
     (work / "own_cli_sibling.py").rename(elsewhere / "own_cli_sibling.py")
-    found = crdkit_in(elsewhere, "-q", "evaluate", work / "run")
+    found = crdkit_in(elsewhere, "-q", "evaluate", work / "run", "--allow-plugins")
     assert found.returncode == 0, found.stderr
 
 
@@ -102,7 +105,7 @@ def test_a_file_beside_the_configuration(tiny, tmp_path, monkeypatch, forget, wr
     values = {**tiny.model_dump(mode="json"), "plugins": [written.format(number, number)]}
     values["aggregation"] = {"name": f"own_{number}"}
     (part.parent / "run.yaml").write_text(yaml.safe_dump(values))
-    first, second = (RunConfig.from_yaml(part.parent / "run.yaml") for _ in range(2))
+    first, second = (RunConfig.from_yaml(part.parent / "run.yaml", allow_plugins=allow) for allow in (True, False))
     assert first == second
     assert Path(first.plugins[0]).samefile(part)
     assert RunConfig.from_dict(yaml.safe_load(first.to_yaml())) == first
@@ -114,7 +117,7 @@ def test_list_shows_the_parts_of_a_configuration(tmp_path, capsys, forget):
     (tmp_path / "run.yaml").write_text("plugins: [own_listed]\ndata: mvtec3d\nmodalities: {rgb: }\n")
     assert main(["list", "aggregations"]) == 0
     assert "own_listed" not in capsys.readouterr().out
-    assert main(["list", "aggregations", "--config", str(tmp_path / "run.yaml")]) == 0
+    assert main(["list", "aggregations", "--config", str(tmp_path / "run.yaml"), "--allow-plugins"]) == 0
     assert "own_listed" in capsys.readouterr().out
 
 

@@ -9,6 +9,12 @@ from typer.core import TyperCommand
 
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Config keys to change.")]
 
+AllowPlugins = Annotated[
+    bool,
+    typer.Option("--allow-plugins", help="Import and run the code that the file or run names; only if you trust it."),
+]
+"""For every command that reads a configuration or a detector from a file."""
+
 
 class ListsOfValues(TyperCommand):
     """A command whose repeatable options take several values each: ``--seeds 0 1 2`` is ``--seeds 0 --seeds 1 ...``."""

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from crdkit.cli.arguments import AllowPlugins
+
 
 def predict(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or detector directory.")],
@@ -23,12 +25,13 @@ def predict(
     compile_first: Annotated[
         bool, typer.Option("--compile", help="Compile for some seconds first, to predict faster on a CPU.")
     ] = False,
+    allow_plugins: AllowPlugins = False,
 ) -> None:
     """Score new samples: print a table, or write scores, raw maps and overlays (--out)."""
     from crdkit._core.files import require_new_folder
     from crdkit.detector.files import open_detector, predict_inputs, write_predictions
 
-    detector, samples = open_detector(folder, inputs)
+    detector, samples = open_detector(folder, inputs, allow_plugins=allow_plugins)
     if out is not None:
         require_new_folder(out)
     if compile_first:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crdkit.cli.arguments import Overrides
+from crdkit.cli.arguments import AllowPlugins, Overrides
 
 
 def demo(
@@ -31,6 +31,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an unfinished run in --out; leave a finished one alone.")
     ] = False,
+    allow_plugins: AllowPlugins = False,
 ) -> None:
     """Train a detector, evaluate it, and write a run directory; ranks started by torchrun train it together."""
     from crdkit._core.distributed import Ranks
@@ -40,7 +41,7 @@ def train(
     from crdkit.runs.directory import read_metrics
     from crdkit.runs.fit import fit
 
-    config = load_config(preset).with_overrides(*(overrides or ()))
+    config = load_config(preset, allow_plugins=allow_plugins).with_overrides(*(overrides or ()))
     ranks = Ranks.from_environment()
     set_quiet(is_quiet() or not ranks.is_main)
     fit(config, out, resume=resume, ranks=ranks)
@@ -63,6 +64,7 @@ def evaluate(
             help="Checkpoint of the published CRD code: calibrate and score it; --out also gets a detector.",
         ),
     ] = None,
+    allow_plugins: AllowPlugins = False,
 ) -> None:
     """Print the metrics of a finished run on its own test split, or on other data (data.root=...)."""
     from crdkit.cli.tables import show, show_metrics
@@ -71,9 +73,11 @@ def evaluate(
     from crdkit.runs.evaluate import evaluate_run
 
     if published is None:
-        metrics = evaluate_run(run, *(overrides or ()), out=out)
+        metrics = evaluate_run(run, *(overrides or ()), out=out, allow_plugins=allow_plugins)
     else:
-        metrics = evaluate_published(load_config(run).with_overrides(*(overrides or ())), published, out=out)
+        metrics = evaluate_published(
+            load_config(run, allow_plugins=allow_plugins).with_overrides(*(overrides or ())), published, out=out
+        )
     show_metrics(metrics)
     if out is not None:
         show(f"report: {out / 'report.html'}")
@@ -93,13 +97,14 @@ def sweep(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue in a folder of this sweep: finished runs are read, not repeated.")
     ] = False,
+    allow_plugins: AllowPlugins = False,
 ) -> None:
     """Train and evaluate over categories and seeds; ranks started by torchrun share the runs."""
     from crdkit.cli.tables import show, show_sweep
     from crdkit.config import load_config
     from crdkit.runs.sweep import sweep as run_sweep
 
-    config = load_config(preset).with_overrides(*(overrides or ()))
+    config = load_config(preset, allow_plugins=allow_plugins).with_overrides(*(overrides or ()))
     outcome = run_sweep(config, out=out, categories=categories or None, seeds=seeds or [0], resume=resume)
     if outcome.is_main:
         show_sweep(outcome)

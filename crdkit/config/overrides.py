@@ -14,6 +14,8 @@ from crdkit.errors import ConfigError
 
 OTHER = "other"
 """In ``by_category``: stands for every category that is not named."""
+FIXED = ("plugins", "by_category")
+"""Keys that no category can choose: code must be known before it is allowed."""
 KEPT_WITH_DATA = {"root", "category", "image_size", "on_bad_sample", "workers"}
 
 
@@ -62,6 +64,8 @@ def choose_by_category(values: dict[str, Any]) -> None:
     table, data = values["by_category"], values.get("data")
     category = data.get("category") if isinstance(data, dict) else getattr(data, "category", None)
     for key, choices in table.items() if isinstance(table, dict) else ():
+        if str(key).partition(".")[0] in FIXED:
+            raise ConfigError(f"by_category: {key} cannot depend on the category; set it for all of them")
         if not isinstance(choices, dict) or OTHER not in choices:
             raise ConfigError(
                 f"by_category: {key} (={choices!r}) needs a value for each category and one for {OTHER!r}, "

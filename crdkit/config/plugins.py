@@ -26,6 +26,19 @@ def resolve_plugin(name: str, *, folders: Sequence[Path]) -> str:
     return next((str(path.absolute()) for path in candidates if path.is_file()), name)
 
 
+def loaded_plugin(name: str) -> ModuleType | None:
+    """Return the module of a plug-in that this process has imported already; ``name`` as `resolve_plugin` returns it.
+
+    Examples:
+        >>> loaded_plugin("crdkit.errors").__name__, loaded_plugin("/nowhere/parts.py")
+        ('crdkit.errors', None)
+    """
+    if not name.endswith(".py"):
+        return sys.modules.get(name)
+    path = str(Path(name).absolute())
+    return next((module for module in list(sys.modules.values()) if getattr(module, "__file__", None) == path), None)
+
+
 def import_plugin(name: str) -> ModuleType:
     """Import a module by name, or a file that ends in .py; importing it again gives the same module.
 
@@ -51,22 +64,26 @@ def import_plugin(name: str) -> ModuleType:
 
 def _import_file(path: Path) -> ModuleType:
     path = path.absolute()
-    if not path.is_file():
-        raise FileNotFoundError("the file does not exist")
-    known = next((m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == str(path)), None)
+    known = loaded_plugin(str(path))
     if known is not None:
         return known
+    if not path.is_file():
+        raise FileNotFoundError("the file does not exist")
     name = path.stem if not _importable(path.stem) else f"{path.stem}_{zlib.crc32(str(path).encode()):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError("it is not a Python module")
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # last, so that it shadows nothing
+    folder = str(path.parent)
+    is_new = folder not in sys.path
+    if is_new:
+        sys.path.append(folder)  # last, so that it shadows nothing
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
+        if is_new and folder in sys.path:
+            sys.path.remove(folder)
         raise
     return module
 

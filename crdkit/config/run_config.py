@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_serializer, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_serializer, model_validator
 
 from crdkit._core.registry import StrictConfig
 from crdkit.config.overrides import apply_override, choose_by_category, keep_choices, read_override
 from crdkit.config.plugins import import_plugin, resolve_plugin
+from crdkit.config.trust import remember, require_trusted
 from crdkit.data import DatasetConfig, datasets
 from crdkit.errors import ConfigError, explain, unknown_name
 from crdkit.model.encoders import EncoderConfig, encoders
@@ -90,13 +91,14 @@ class RunConfig(StrictConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _import_plugins(cls, value: Any) -> Any:
+    def _import_plugins(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, dict) or not value.get("plugins"):
             return value
         names = value["plugins"]
         if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
             raise ConfigError(f"plugins (={names!r}) must be a list of module names or .py files")
-        plugins = tuple(resolve_plugin(name, folders=[Path.cwd()]) for name in names)
+        resolved = (info.context or {}).get("plugins", ())  # in another working directory they still mean the same
+        plugins = tuple(name if name in resolved else resolve_plugin(name, folders=[Path.cwd()]) for name in names)
         for name in plugins:
             import_plugin(name)
         return {**value, "plugins": plugins}
@@ -117,32 +119,56 @@ class RunConfig(StrictConfig):
     def _parts_fit_the_modalities(self) -> RunConfig:
         self.graph.build(tuple(self.modalities))
         self.aggregation.check_modalities(tuple(self.modalities))
+        remember(self.model_dump())
         return self
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, source: str = "config") -> RunConfig:
-        """Validate ``values``.
+        """Validate ``values``; plug-ins that they name are imported. For values from a file there is `from_file`.
 
         Raises:
             ConfigError: a key is unknown or a value is not allowed; the message names every problem with its key.
         """
+        return cls._validate(values, source=source)
+
+    @classmethod
+    def _validate(cls, values: Mapping[str, Any], *, source: str, plugins: tuple[str, ...] = ()) -> RunConfig:
         try:
-            return cls.model_validate(dict(values))
+            return cls.model_validate(dict(values), context={"plugins": plugins})
         except ValidationError as error:
             raise ConfigError(f"{source}: {explain(error)}") from error
 
     @classmethod
-    def from_yaml(cls, path: Path | str) -> RunConfig:
-        """Read a YAML file; plug-ins may lie beside it.
+    def from_file(cls, values: Mapping[str, Any], *, file: Path, allow_plugins: bool = False) -> RunConfig:
+        """Validate what was read from ``file``: it imports nothing that the caller has not named before.
+
+        Args:
+            values: the file's content; a plug-in without a path lies beside the file or in the working directory.
+            file: where they are from.
+            allow_plugins: import and run the code that the file names, because you trust it.
 
         Raises:
+            UntrustedCodeError: the file names code, and ``allow_plugins`` is false.
+            ConfigError: as `from_dict`.
+        """
+        names, plugins = values.get("plugins"), tuple[str, ...]()
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            folders = [file.absolute().parent, Path.cwd()]
+            plugins = tuple(resolve_plugin(name, folders=folders) for name in names)
+            values = {**values, "plugins": plugins}
+        if not allow_plugins:
+            require_trusted(values, source=str(file))
+        return cls._validate(values, source=str(file), plugins=plugins)
+
+    @classmethod
+    def from_yaml(cls, path: Path | str, *, allow_plugins: bool = False) -> RunConfig:
+        """Read a YAML file; see `from_file`.
+
+        Raises:
+            UntrustedCodeError: the file names code to import, and ``allow_plugins`` is false.
             ConfigError: the file is missing or is not a YAML mapping, or its content is refused.
         """
-        values = _read_yaml(Path(path))
-        if isinstance(values.get("plugins"), list):
-            folders = [Path(path).absolute().parent, Path.cwd()]
-            values["plugins"] = [resolve_plugin(str(name), folders=folders) for name in values["plugins"]]
-        return cls.from_dict(values, source=str(path))
+        return cls.from_file(_read_yaml(Path(path)), file=Path(path), allow_plugins=allow_plugins)
 
     @classmethod
     def preset(cls, name: str) -> RunConfig:
@@ -175,17 +201,22 @@ class RunConfig(StrictConfig):
             key, value = read_override(override, self)
             apply_override(values, key, value)
             values["by_category"] = keep_choices(values["by_category"] or {}, key)
-        return self.from_dict(values, source=" ".join(overrides))
+        return self._validate(values, source=" ".join(overrides), plugins=self.plugins)
 
     def to_yaml(self) -> str:
         """Return the complete configuration as YAML that `from_yaml` reads back to an equal one."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-def load_config(preset_or_file: str) -> RunConfig:
+def load_config(preset_or_file: str, *, allow_plugins: bool = False) -> RunConfig:
     """Return a preset by name, or the configuration in a file that ends in .yaml or .yml.
 
+    Args:
+        preset_or_file: what to load.
+        allow_plugins: import and run the code that the file names, because you trust it.
+
     Raises:
+        UntrustedCodeError: the file names code to import, and ``allow_plugins`` is false.
         ConfigError: neither exists, or the content is refused.
 
     Examples:
@@ -193,7 +224,7 @@ def load_config(preset_or_file: str) -> RunConfig:
         200
     """
     if preset_or_file.endswith((".yaml", ".yml")):
-        return RunConfig.from_yaml(preset_or_file)
+        return RunConfig.from_yaml(preset_or_file, allow_plugins=allow_plugins)
     return RunConfig.preset(preset_or_file)
 
 

@@ -69,15 +69,16 @@ def write_detector(path: Path, *, config: RunConfig, model: CRD, scorer: Scorer)
         (folder / "config.json").write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
 
 
-def read_detector(path: Path) -> tuple[RunConfig, CRD, Scorer]:
+def read_detector(path: Path, *, allow_plugins: bool = False) -> tuple[RunConfig, CRD, Scorer]:
     """Read a folder that `write_detector` wrote, on the CPU.
 
     Raises:
+        UntrustedCodeError: it names code to import, and ``allow_plugins`` is false.
         DetectorFormatError: the folder holds no detector, a damaged one, or one of an unknown format version.
     """
     file, weights = path / "config.json", path / "model.safetensors"
     header = read_header(file)
-    config = RunConfig.from_dict(header.config, source=str(file))
+    config = RunConfig.from_file(header.config, file=file, allow_plugins=allow_plugins)
     specs = {name: FeatureSpec(**spec.model_dump()) for name, spec in header.specs.items()}
     if list(specs) != list(config.modalities):
         raise DetectorFormatError(
@@ -99,14 +100,15 @@ def read_detector(path: Path) -> tuple[RunConfig, CRD, Scorer]:
     return config, model, scorer
 
 
-def read_config(path: Path | str) -> RunConfig:
+def read_config(path: Path | str, *, allow_plugins: bool = False) -> RunConfig:
     """Return the configuration in the detector folder ``path``; its weights are not read.
 
     Raises:
+        UntrustedCodeError: it names code to import, and ``allow_plugins`` is false.
         DetectorFormatError: the folder holds no detector, or one of an unknown format version.
     """
     file = Path(path) / "config.json"
-    return RunConfig.from_dict(read_header(file).config, source=str(file))
+    return RunConfig.from_file(read_header(file).config, file=file, allow_plugins=allow_plugins)
 
 
 def read_header(file: Path) -> DetectorHeader:

@@ -281,13 +281,14 @@ class Detector:
         write_detector(Path(path), config=self.config, model=self.model, scorer=self.scorer)
 
     @classmethod
-    def load(cls, path: Path | str, *, device: str = "auto") -> Detector:
+    def load(cls, path: Path | str, *, device: str = "auto", allow_plugins: bool = False) -> Detector:
         """Read a folder that `save` wrote; nothing else is needed, neither the data nor an internet connection.
 
         Raises:
+            UntrustedCodeError: it names code to import; only with ``allow_plugins`` is that imported and run.
             DetectorFormatError: the folder holds no detector, or one of an unknown format version.
         """
-        config, model, scorer = read_detector(Path(path))
+        config, model, scorer = read_detector(Path(path), allow_plugins=allow_plugins)
         return cls(config=config, model=model, scorer=scorer).to(device)
 
 

@@ -43,19 +43,20 @@ class Inputs:
         return shown_path(record, self.root)
 
 
-def open_detector(folder: Path, arguments: Sequence[str]) -> tuple[Detector, Inputs]:
+def open_detector(folder: Path, arguments: Sequence[str], *, allow_plugins: bool = False) -> tuple[Detector, Inputs]:
     """Load the detector of a run or detector directory, and find what ``arguments`` name.
 
     Args:
         folder: of the run or the detector.
         arguments: one folder of samples, or ``sensor=path`` for each sensor of one sample; keys with a dot are
             overrides: ``data.*``, ``training.device`` and ``training.batch_size``.
+        allow_plugins: import and run the code that the detector names.
 
     Raises:
         CrdkitError: the detector cannot be loaded, or there is nothing that it can read.
     """
     paths, files, overrides = _sort_arguments(arguments)
-    loaded = Detector.load(detector_folder(folder), device="cpu")
+    loaded = Detector.load(detector_folder(folder), device="cpu", allow_plugins=allow_plugins)
     config = loaded.config.with_overrides(*overrides)
     detector = Detector(config=config, model=loaded.model, scorer=loaded.scorer).to(config.training.device)
     return detector, open_folder(detector, paths[0]) if paths else _open_files(detector, files)

@@ -131,15 +131,20 @@ def describe(config: RunConfig) -> Description:
     )
 
 
-def describe_run(folder: Path | str) -> Description:
+def describe_run(folder: Path | str, *, allow_plugins: bool = False) -> Description:
     """Describe a run or a detector directory, with its provenance.
 
     Raises:
+        UntrustedCodeError: it names code to import, and ``allow_plugins`` is false.
         DetectorFormatError: the folder holds neither a run nor a detector, or a damaged one.
     """
     folder = Path(folder)
     written = folder / "config.yaml"
-    config = RunConfig.from_yaml(written) if written.is_file() else read_config(folder)
+    config = (
+        RunConfig.from_yaml(written, allow_plugins=allow_plugins)
+        if written.is_file()
+        else read_config(folder, allow_plugins=allow_plugins)
+    )
     description = describe(config)
     provenance = {
         "data": " ".join(str(part) for part in (config.data.name, config.data.root, config.data.category) if part),

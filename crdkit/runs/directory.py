@@ -12,7 +12,7 @@ from typing import Any
 from crdkit._core.files import PARTIAL, write_text
 from crdkit.config.run_config import RunConfig
 from crdkit.data import HOW_READ
-from crdkit.errors import ConfigError, CrdkitError
+from crdkit.errors import ConfigError, CrdkitError, UntrustedCodeError
 from crdkit.report.data import ReportData
 from crdkit.report.page import write_report
 from crdkit.scoring.scorer import Maps
@@ -46,10 +46,14 @@ def require_same_config(folder: Path, config: RunConfig) -> bool:
     file = folder / "config.yaml"
     if not file.is_file():
         return False
-    begun, wanted = (
-        dict(_flatten(run.model_dump(mode="json", exclude={"data": HOW_READ})))
-        for run in (RunConfig.from_yaml(file), config)
-    )
+    try:
+        found = RunConfig.from_yaml(file)  # code that ``config`` names is trusted
+    except UntrustedCodeError as error:
+        raise ConfigError(
+            f"{folder}: holds a run with another configuration, which names other code; "
+            "resume with the same one, or choose a new folder"
+        ) from error
+    begun, wanted = (dict(_flatten(run.model_dump(mode="json", exclude={"data": HOW_READ}))) for run in (found, config))
     for key in dict.fromkeys([*wanted, *begun]):
         if key not in begun or key not in wanted or begun[key] != wanted[key]:
             there, here = (repr(values[key]) if key in values else "not set" for values in (begun, wanted))

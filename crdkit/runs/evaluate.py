@@ -15,15 +15,19 @@ from crdkit.runs._pipeline import Pipeline
 from crdkit.runs.directory import begin, prepare_folder
 
 
-def evaluate_run(folder: Path | str, *overrides: str, out: Path | str | None = None) -> dict[str, Any]:
+def evaluate_run(
+    folder: Path | str, *overrides: str, out: Path | str | None = None, allow_plugins: bool = False
+) -> dict[str, Any]:
     """Return the metrics of a finished run's detector on the test split of a dataset.
 
     Args:
         folder: a run or a detector directory.
         overrides: ``data.*`` keys that differ from the run's, e.g. ``data.root=...``; also ``training.device``.
         out: new or empty folder for metrics.json, scores.csv and report.html.
+        allow_plugins: import and run the code that the detector names, because you trust who made it.
 
     Raises:
+        UntrustedCodeError: the detector names code to import, and ``allow_plugins`` is false.
         ConfigError: an override sets anything else, or the image size, which belongs to the detector.
         DetectorFormatError: ``folder`` holds no finished run.
         DataError: the data cannot be read.
@@ -36,7 +40,7 @@ def evaluate_run(folder: Path | str, *overrides: str, out: Path | str | None = N
             raise ConfigError(
                 f"override {override!r}: a finished run can only be evaluated on other data, with data.* keys"
             )
-    detector = Detector.load(detector_folder(folder), device="cpu")
+    detector = Detector.load(detector_folder(folder), device="cpu", allow_plugins=allow_plugins)
     # the detector's own options stay, whatever the recipe sets for another category
     config = detector.config.with_overrides("by_category={}", *overrides)
     detector.to(config.training.device)
