@@ -12,7 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from crdkit._core.registry import AbsolutePath, Component, ComponentConfig, Registry
-from crdkit.data._folders import GOOD, SPLITS, UNLABELLED, PairedFiles, Split, defect_folders, require_files
+from crdkit.data._folders import PairedFiles, require_files
+from crdkit.data._names import GOOD, SPLITS, UNLABELLED, Split, defect_folders
 from crdkit.data.images import read_mask
 from crdkit.errors import DataError, unknown_name
 

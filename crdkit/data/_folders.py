@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
-from crdkit.errors import DataError, MissingSplitError, unknown_name
-
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-GOOD = "good"
-UNLABELLED = "unlabelled"
-MASK = "mask"
-"""Stands for the ground truth among the names of sensors."""
+from crdkit.data._names import MASK, found_folders, is_litter, subfolders
+from crdkit.errors import DataError, unknown_name
 
 Files = Mapping[str, Path]
 """Files by the name of their sample."""
@@ -50,8 +43,10 @@ def category_folder(root: Path | None, category: str | None, *, is_category: Cal
             f"{existing}: data.root is itself a category folder; set data.root={existing.parent} and "
             f"data.category={existing.name}"
         )
+    if not found:
+        raise DataError(f"{existing}: data.root holds no category folder; {found_folders(existing)}")
     if category is None:
-        raise DataError(f"data.category is not set: {existing} holds {', '.join(found) or 'no category folder'}")
+        raise DataError(f"data.category is not set: {existing} holds {', '.join(found)}")
     raise DataError(f"{existing}: {unknown_name('category', category, found)}")
 
 
@@ -79,7 +74,7 @@ def files_by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
         raise DataError(f"{folder}: the folder does not exist; {found_folders(folder.parent)}")
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
+        if is_litter(path.name):
             continue
         if path.suffix.lower() not in suffixes or not path.is_file():
             raise DataError(f"{path}: expected {' or '.join(suffixes)} files only; move it elsewhere")
@@ -166,37 +161,3 @@ def require_files(paths: Iterable[Path]) -> None:
             f"{absent[0]}: the file does not exist{others}, but other files of this sample do; "
             "add it, or remove the sample's other files"
         )
-
-
-def subfolders(folder: Path) -> list[str]:
-    """Return the names of the folders in ``folder``, sorted, without hidden ones."""
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def defect_folders(folder: Path, split: str) -> Sequence[str]:
-    """Return the folders of a split: "good" and, in the test split only, those of defects.
-
-    Raises:
-        DataError: the folder is missing, or outside the test split holds anything but "good".
-    """
-    if not folder.is_dir():
-        missing = f"{folder}: the folder of the split {split!r} does not exist; {found_folders(folder.parent)}"
-        hint = "; data.name=folder holds out a share of the training samples" if split == "validation" else ""
-        raise MissingSplitError(missing + hint)
-    defects = subfolders(folder)
-    if split != "test":
-        if GOOD not in defects:
-            raise DataError(f"{folder / GOOD}: the folder does not exist; {found_folders(folder)}")
-        if len(defects) > 1:
-            raise DataError(
-                f"{folder}: the split {split!r} may only hold 'good', but {found_folders(folder)}; "
-                "move anomalous samples to the split 'test'"
-            )
-    return defects
-
-
-def found_folders(folder: Path) -> str:
-    """Return which folders ``folder`` holds, for the end of a message."""
-    if not folder.is_dir():
-        return f"{folder} does not exist either"
-    return f"{folder} holds the folders: {', '.join(subfolders(folder)) or 'none'}"

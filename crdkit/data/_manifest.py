@@ -10,7 +10,19 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from crdkit._core.registry import StrictConfig
-from crdkit.data._folders import GOOD, MASK, SPLITS, UNLABELLED, Split, defect_folders, found_folders, subfolders
+from crdkit.data._names import (
+    GOOD,
+    MASK,
+    SPLITS,
+    UNLABELLED,
+    Split,
+    defect_folders,
+    found_folders,
+    is_litter,
+    refuse_like_good,
+    refuse_like_split,
+    subfolders,
+)
 from crdkit.data.images import SUFFIXES
 from crdkit.errors import DataError, explain
 
@@ -90,6 +102,7 @@ def read_manifest(path: Path) -> Manifest:
     for folder in listed:
         if listed.count(folder) > 1:
             raise DataError(f"{path}: the folder '{folder}' is listed twice; list it under one split and defect type")
+    refuse_like_good(manifest.test, where=path)
     return manifest
 
 
@@ -104,11 +117,12 @@ def manifest_of(folder: Path) -> Manifest:
     """
     parts: dict[Split, dict[str, tuple[str, ...]]] = {split: {} for split in SPLITS}
     for split in SPLITS:
-        if (folder / split).is_dir():
-            if _holds_samples(folder / split):
-                parts[split] = {UNLABELLED if split == "test" else GOOD: (split,)}
-            else:
-                parts[split] = {name: (f"{split}/{name}",) for name in defect_folders(folder / split, split)}
+        if not (folder / split).is_dir():
+            refuse_like_split(split, folder)
+        elif _holds_samples(folder / split):
+            parts[split] = {UNLABELLED if split == "test" else GOOD: (split,)}
+        else:
+            parts[split] = {name: (f"{split}/{name}",) for name in defect_folders(folder / split, split)}
     if not any(parts.values()) and _holds_samples(folder):
         parts["test"] = {UNLABELLED: (".",)}
     listed = [folder / part for kinds in parts.values() for folders in kinds.values() for part in folders]
@@ -150,7 +164,7 @@ def matching_files(folder: Path, pattern: str, *, suffixes: Sequence[str]) -> di
     for entry in sorted((folder / above).iterdir()):
         name, path = entry.name, entry.joinpath(*rest)
         fits = name.startswith(prefix) and name.endswith(suffix) and len(name) > len(prefix) + len(suffix)
-        if name.startswith(".") or not fits or not path.exists():
+        if is_litter(name) or not fits or not path.exists():
             continue
         if path.suffix.lower() not in suffixes or not path.is_file():
             raise DataError(f"{path}: expected files that end in {', '.join(suffixes)} only; move or convert it")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from crdkit.data import SPLITS, Dataset, DatasetConfig, Split, datasets
-from crdkit.data._folders import require_root, subfolders
+from crdkit.data._folders import require_root
+from crdkit.data._names import subfolders
 from crdkit.errors import CrdkitError, DataError
 
 _FALLBACK_LAYOUT = "folder"  # it reads nearly anything, so other layouts come first

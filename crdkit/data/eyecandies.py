@@ -12,17 +12,8 @@ import yaml
 from pydantic import Field
 
 from crdkit.data import Dataset, DatasetConfig, RawSample, SampleRecord, Split, datasets, read_sample, records_by_defect
-from crdkit.data._folders import (
-    GOOD,
-    SPLITS,
-    UNLABELLED,
-    PairedFiles,
-    category_folder,
-    found_folders,
-    pair_files,
-    pair_subfolders,
-    require_files,
-)
+from crdkit.data._folders import PairedFiles, category_folder, pair_files, pair_subfolders, require_files
+from crdkit.data._names import GOOD, SPLITS, UNLABELLED, found_folders
 from crdkit.data.images import check_array, read_image, read_mask
 from crdkit.data.scans import check_metres
 from crdkit.errors import DataError, MissingSplitError

@@ -13,8 +13,9 @@ from pydantic import Field
 
 from crdkit._core.registry import AbsolutePath
 from crdkit.data import Dataset, DatasetConfig, RawSample, SampleRecord, Split, datasets, read_sample
-from crdkit.data._folders import GOOD, MASK, UNLABELLED, category_folder, found_folders, pair_files, require_root
+from crdkit.data._folders import category_folder, pair_files, require_root
 from crdkit.data._manifest import MANIFEST, Manifest, holds_data, manifest_of, matching_files, read_manifest
+from crdkit.data._names import GOOD, MASK, UNLABELLED, found_folders
 from crdkit.data.images import SUFFIXES, describe, read_file
 from crdkit.data.invalid import mark_invalid
 from crdkit.data.scans import measured_scan

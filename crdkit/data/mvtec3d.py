@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import Field
 
 from crdkit.data import Dataset, DatasetConfig, RawSample, SampleRecord, Split, datasets, read_sample, records_by_defect
-from crdkit.data._folders import GOOD, SPLITS, category_folder, pair_subfolders
+from crdkit.data._folders import category_folder, pair_subfolders
+from crdkit.data._names import GOOD, SPLITS
 from crdkit.data.images import check_array, read_image, read_tiff
 from crdkit.data.invalid import mark_invalid
 from crdkit.data.scans import check_metres

@@ -17,6 +17,7 @@ from crdkit.data.images import resize_mask
 from crdkit.errors import DataError
 from crdkit.views import View
 from crdkit.views._cache import find_entry
+from crdkit.views.fitting import require_known_sensors
 
 Views = Mapping[str, View]
 
@@ -108,7 +109,9 @@ def list_split(dataset: Dataset, split: Split, *, views: Views, incomplete: bool
         DataError: see `Dataset.records`.
     """
     if not incomplete:
-        return dataset.records(split)
+        records = dataset.records(split)
+        require_known_sensors(dataset, records, views=views)
+        return records
     records = []
     for record in dataset.lenient().records(split):
         there = {sensor: path for sensor, path in record.files.items() if path.exists()}
