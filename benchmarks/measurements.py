@@ -153,7 +153,7 @@ def single_predictions(config: RunConfig, *, samples: int, rounds: int) -> dict[
 
 def prediction_parts(detector: Detector, sensors: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
     """Return the median seconds of each part of a prediction on one thread, where nothing runs side by side."""
-    engine = detector._get_engine()
+    engine = detector._predictor.ready()
     spent: dict[str, float] = {}
     prepare, predict = adding(detector.prepare, "views", spent), adding(detector.predict_prepared, "whole", spent)
     networks = {"teachers": engine._run_teacher, "branches": engine._run_branch}

@@ -138,18 +138,85 @@ def test_a_damaged_header_is_refused(copy, changes, message):
         Detector.load(copy)
 
 
-def test_broken_weights_are_refused(copy):
+def write_format_2(folder):
+    """Turn a saved detector into one that was written before there was a checksum."""
+    file = folder / "config.json"
+    header = json.loads(file.read_text())
+    file.write_text(
+        json.dumps({key: header[key] for key in ("format", "crdkit", "config", "specs")} | {"format_version": 2})
+    )
+
+
+@pytest.mark.parametrize("checksum", [True, False])
+def test_truncated_weights_are_refused(copy, checksum):
+    if not checksum:
+        write_format_2(copy)
     weights = copy / "model.safetensors"
     whole = weights.read_bytes()
+    reason = "is not the file that was saved" if checksum else "cannot be read"
     for size in (0, 7, 100, len(whole) // 2, len(whole) - 1):
         weights.write_bytes(whole[:size])
-        with pytest.raises(DetectorFormatError, match=r"model\.safetensors: cannot be read"):
+        with pytest.raises(DetectorFormatError, match=rf"model\.safetensors: {reason}.*; copy the detector again"):
             Detector.load(copy)
+    weights.unlink()
+    with pytest.raises(DetectorFormatError, match=r"model\.safetensors: cannot be read"):
+        Detector.load(copy)
+
+
+def test_every_flipped_bit_of_the_weights_is_noticed(copy):
+    weights = copy / "model.safetensors"
+    whole = weights.read_bytes()
+    places = np.random.default_rng(0).integers(0, len(whole), 20)
+    for place in [0, 7, 8, 200, len(whole) - 1, *places]:
+        weights.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(
+            DetectorFormatError, match=r"model\.safetensors: is not the file that was saved with config"
+        ):
+            Detector.load(copy)
+    weights.write_bytes(whole)
+    Detector.load(copy)
+
+
+def test_weights_of_another_detector_are_refused(copy, detector, tmp_path):
+    twin = Detector.load(copy, device="cpu")
+    with torch.no_grad():
+        next(iter(twin.model.branch("rgb").parameters())).add_(1e-3)
+    twin.save(tmp_path / "twin")
+    (tmp_path / "twin/model.safetensors").replace(copy / "model.safetensors")
+    with pytest.raises(DetectorFormatError, match="is not the file that was saved"):
+        Detector.load(copy)
+
+
+def test_a_checksum_that_is_gone_is_noticed(copy):
+    edit(copy, sha256={})
+    with pytest.raises(
+        DetectorFormatError, match=r"config\.json: is damaged: sha256 is missing; copy the detector again"
+    ):
+        Detector.load(copy)
+    edit(copy, sha256={"other": "0" * 64})
+    with pytest.raises(DetectorFormatError, match="is not the file that was saved"):
+        Detector.load(copy)
+
+
+def test_weights_of_another_model_are_named(copy):
     from safetensors.torch import save_file
 
-    save_file({"model.something": torch.zeros(1)}, weights)
+    write_format_2(copy)
+    save_file({"model.something": torch.zeros(1)}, copy / "model.safetensors")
     with pytest.raises(DetectorFormatError, match=r"does not fit its config\.json: .*Missing key"):
         Detector.load(copy)
+
+
+def test_what_training_sensors_were_like_is_kept(copy, tmp_path):
+    known = {"rgb": {"mean": 0.5, "shape": [64, 64, 3]}, "xyz": {"unit": None}}
+    detector = Detector.load(copy, device="cpu")
+    assert detector.sensor_statistics == {}
+    detector.sensor_statistics.update(known)
+    detector.save(tmp_path / "other")
+    assert json.loads((tmp_path / "other/config.json").read_text())["sensors"] == known
+    loaded = Detector.load(tmp_path / "other", device="cpu")
+    assert loaded.sensor_statistics == known
+    assert loaded.with_config(loaded.config).sensor_statistics == known
 
 
 def test_loading_through_the_public_name(copy):

@@ -124,7 +124,7 @@ def test_captured_predictions_come_from_buffers_of_their_batch_size(detector, sa
     expected = [detector.predict(sample) for sample in samples]
     capture = Replays(error)
     captured = Detector(config=detector.config, model=detector.model, scorer=detector.scorer)
-    captured._engine = Engine(captured.model, captured.scorer, fold=True, capture=capture)
+    captured._predictor.engine = Engine(captured.model, captured.scorer, fold=True, capture=capture)
     for one, sample in zip(expected, samples, strict=True):
         same(captured.predict(sample), one)  # the first calls as they are, the others replayed
     for _ in range(4):
@@ -136,8 +136,8 @@ def test_captured_predictions_come_from_buffers_of_their_batch_size(detector, sa
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_graphs_predict_what_single_kernels_predict(finished, samples):
     eager = Detector.load(finished / "detector", device="cuda")
-    eager._engine = Engine(eager.model, eager.scorer)
+    eager._predictor.engine = Engine(eager.model, eager.scorer)
     graphed = Detector.load(finished / "detector", device="cuda")
     for sample in samples:
         same(graphed.predict(sample), eager.predict(sample))
-    assert graphed._engine._replays._replays
+    assert graphed._predictor.engine._replays._replays

@@ -45,7 +45,7 @@ def without_pytorch(detector, monkeypatch):
     def refuse(*_arguments, **_options):
         raise AssertionError("PyTorch ran a network")
 
-    for part in [*detector._engine.teachers.values(), *detector._engine.branches.values()]:
+    for part in [*detector._predictor.engine.teachers.values(), *detector._predictor.engine.branches.values()]:
         monkeypatch.setattr(part, "forward", refuse)
 
 
@@ -77,7 +77,7 @@ def test_a_detector_that_has_predicted_can_be_copied_and_pickled(finished, sampl
     expected = detector.predict(samples[0])
     same(pickle.loads(pickle.dumps(detector)).predict(samples[0]), expected)
     copied = copy.deepcopy(detector)
-    for branch in detector._engine.branches.values():
+    for branch in detector._predictor.engine.branches.values():
         for parameter in branch.parameters():
             parameter.data.zero_()
     same(copied.predict(samples[0]), expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import uuid
@@ -127,6 +128,16 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     if not isinstance(header, dict):
         raise ValueError(f"its header is {header!r}, not a mapping")
     return tensors, header
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 checksum of a file in hexadecimal; it is read in pieces.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _partial(path: Path) -> Path:

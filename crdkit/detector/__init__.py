@@ -1,7 +1,8 @@
 """A trained detector: saved, loaded, used for predictions."""
 
+from crdkit.detector._samples import PreparedSample
 from crdkit.detector._saved import detector_folder, read_config
-from crdkit.detector.detector import Detector, PreparedSample
+from crdkit.detector.detector import Detector
 from crdkit.detector.prediction import Prediction
 
 __all__ = ["Detector", "Prediction", "PreparedSample", "detector_folder", "read_config"]

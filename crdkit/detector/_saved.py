@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from torch import nn
 
 import crdkit
-from crdkit._core.files import below, new_folder, read_tensors, write_tensors
+from crdkit._core.files import below, new_folder, read_tensors, sha256_of, write_tensors
 from crdkit._core.registry import StrictConfig
 from crdkit.config.build import build_model, build_scorer
 from crdkit.config.run_config import RunConfig
@@ -22,9 +23,12 @@ from crdkit.model.layers import FeatureSpec
 from crdkit.scoring.scorer import Scorer
 
 FORMAT = "crdkit-detector"
-FORMAT_VERSION = 2
-READABLE = (1, 2)
+FORMAT_VERSION = 3
+READABLE = (1, 2, 3)
 """Version 1 is that of crdkit 0.1.0 as one flat package; it also held options that have since been removed."""
+CHECKSUMS_SINCE = 3
+"""From this version on there must be a checksum, so that its loss is noticed too."""
+WEIGHTS = "model.safetensors"
 
 
 class _Spec(StrictConfig):
@@ -41,6 +45,21 @@ class DetectorHeader(StrictConfig):
     crdkit: str
     config: dict[str, Any]
     specs: dict[str, _Spec]
+    sha256: dict[str, str] = Field(default_factory=dict)
+    """Checksum of the file beside it, by name; empty before version 3."""
+    sensors: dict[str, Any] = Field(default_factory=dict)
+    """See `Saved.sensor_statistics`."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a detector consists of."""
+
+    config: RunConfig
+    model: CRD
+    scorer: Scorer
+    sensor_statistics: Mapping[str, Any] = field(default_factory=dict)
+    """What the sensors of the training samples were like; ``sensors`` in config.json."""
 
 
 def detector_folder(folder: Path | str) -> Path:
@@ -49,7 +68,7 @@ def detector_folder(folder: Path | str) -> Path:
     return nested if nested.exists() else Path(folder)
 
 
-def write_detector(path: Path, *, config: RunConfig, model: CRD, scorer: Scorer) -> None:
+def write_detector(path: Path, detector: Saved) -> None:
     """Write ``config.json`` and ``model.safetensors``, teachers included, to the new folder ``path``, atomically.
 
     Raises:
@@ -59,24 +78,26 @@ def write_detector(path: Path, *, config: RunConfig, model: CRD, scorer: Scorer)
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "crdkit": crdkit.__version__,
-        "config": config.model_dump(mode="json"),
-        "specs": {name: asdict(spec) for name, spec in model.specs.items()},
+        "config": detector.config.model_dump(mode="json"),
+        "specs": {name: asdict(spec) for name, spec in detector.model.specs.items()},
+        "sensors": dict(detector.sensor_statistics),
     }
-    parts: Mapping[str, nn.Module] = {"model": model, "scorer": scorer}
+    parts: Mapping[str, nn.Module] = {"model": detector.model, "scorer": detector.scorer}
     state = {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
     with new_folder(path) as folder:
-        write_tensors(folder / "model.safetensors", state)
-        (folder / "config.json").write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+        write_tensors(folder / WEIGHTS, state)
+        header["sha256"] = {WEIGHTS: sha256_of(folder / WEIGHTS)}
+        (folder / "config.json").write_text(json.dumps(header, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_detector(path: Path, *, allow_plugins: bool = False) -> tuple[RunConfig, CRD, Scorer]:
+def read_detector(path: Path, *, allow_plugins: bool = False) -> Saved:
     """Read a folder that `write_detector` wrote, on the CPU.
 
     Raises:
         UntrustedCodeError: it names code to import, and ``allow_plugins`` is false.
         DetectorFormatError: the folder holds no detector, a damaged one, or one of an unknown format version.
     """
-    file, weights = path / "config.json", path / "model.safetensors"
+    file, weights = path / "config.json", path / WEIGHTS
     header = read_header(file)
     config = RunConfig.from_file(header.config, file=file, allow_plugins=allow_plugins)
     specs = {name: FeatureSpec(**spec.model_dump()) for name, spec in header.specs.items()}
@@ -85,11 +106,19 @@ def read_detector(path: Path, *, allow_plugins: bool = False) -> tuple[RunConfig
             f"{file}: specs are for {list(specs)}, but modalities are {list(config.modalities)}; "
             "copy the detector again"
         )
-    model, scorer = build_model(config, load_weights=False, specs=specs), build_scorer(config)
-    try:
-        state, _ = read_tensors(weights)
-    except (OSError, ValueError) as error:
-        raise DetectorFormatError(f"{weights}: cannot be read: {error}; copy the detector again") from error
+    with ThreadPoolExecutor(1, "crdkit-checksum") as alongside:  # takes about as long as building the model
+        found = alongside.submit(sha256_of, weights) if header.sha256 else None
+        model, scorer = build_model(config, load_weights=False, specs=specs), build_scorer(config)
+        try:
+            changed = found is not None and found.result() != header.sha256.get(WEIGHTS)
+            state = {} if changed else read_tensors(weights)[0]
+        except (OSError, ValueError) as error:
+            raise DetectorFormatError(f"{weights}: cannot be read: {error}; copy the detector again") from error
+    if changed:
+        raise DetectorFormatError(
+            f"{weights}: is not the file that was saved with {file.name}: its SHA-256 checksum differs; "
+            "copy the detector again"
+        )
     parts: Mapping[str, nn.Module] = {"model.": model, "scorer.": scorer}
     for prefix, module in parts.items():
         try:
@@ -97,7 +126,7 @@ def read_detector(path: Path, *, allow_plugins: bool = False) -> tuple[RunConfig
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise DetectorFormatError(f"{weights}: does not fit its config.json: {reason}") from error
-    return config, model, scorer
+    return Saved(config, model, scorer, sensor_statistics=header.sensors)
 
 
 def read_config(path: Path | str, *, allow_plugins: bool = False) -> RunConfig:
@@ -133,6 +162,8 @@ def read_header(file: Path) -> DetectorHeader:
             f"which reads versions {' and '.join(map(str, READABLE))}; it was written by crdkit "
             f"{header.get('crdkit')!r}: use that version"
         )
+    if header["format_version"] >= CHECKSUMS_SINCE and not header.get("sha256"):
+        raise DetectorFormatError(f"{file}: is damaged: sha256 is missing; copy the detector again")
     try:
         return DetectorHeader.model_validate(header)
     except ValidationError as error:

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 
-from crdkit._core.capture import CudaCapture
 from crdkit._core.device import select_device
 from crdkit._core.parallel import in_order
 from crdkit._core.progress import track
-from crdkit.config.build import build_views
 from crdkit.config.run_config import RunConfig
 from crdkit.data import Sensors
-from crdkit.data.sensors import check_sensors
 from crdkit.detector._engine import Engine
-from crdkit.detector._saved import read_detector, write_detector
+from crdkit.detector._predictor import Predictor
+from crdkit.detector._samples import Preparation, PreparedSample, size_of
+from crdkit.detector._saved import Saved, read_detector, write_detector
 from crdkit.detector.prediction import Prediction
 from crdkit.errors import DataError
 from crdkit.model.crd import CRD
 from crdkit.scoring.scorer import Maps, Scorer
-from crdkit.views.split import LoadedSplit, batches, stack_views, view_sample, visible
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreparedSample:
-    """One sample as the detector's modalities see it."""
-
-    height: int
-    width: int
-    """Of the raw sensors."""
-    views: Mapping[str, torch.Tensor]
-    """By modality, if it has its sensors, (C, S, S) float32 in [0, 1]."""
-    missing: tuple[str, ...]
-    """Modalities that lack a sensor."""
+from crdkit.views import View
+from crdkit.views.split import LoadedSplit, batches, stack_views
 
 
 class Detector:
@@ -49,6 +34,8 @@ class Detector:
         config: the run that made it.
         model: the trained CRD, teachers included.
         scorer: the calibrated aggregation and the smoothing.
+        sensor_statistics: what the sensors of the training samples were like, by name: plain values, saved with the
+            detector as ``sensors`` in its config.json.
 
     Examples:
         >>> import tempfile, crdkit
@@ -63,12 +50,25 @@ class Detector:
         (48, 64)
     """
 
-    def __init__(self, *, config: RunConfig, model: CRD, scorer: Scorer) -> None:
+    def __init__(
+        self,
+        *,
+        config: RunConfig,
+        model: CRD,
+        scorer: Scorer,
+        sensor_statistics: Mapping[str, Any] | None = None,
+    ) -> None:
         self.config = config
         self.model = model.eval()
         self.scorer = scorer.eval()
-        self.views = build_views(config)
-        self._engine: Engine | None = None  # built when first used
+        self.sensor_statistics: dict[str, Any] = dict(sensor_statistics or {})
+        self._preparation = Preparation(config)
+        self._predictor = Predictor(model, scorer, graph=config.training.graph != "off")
+
+    @property
+    def views(self) -> dict[str, View]:
+        """The view of every modality."""
+        return self._preparation.views
 
     @property
     def device(self) -> torch.device:
@@ -78,7 +78,11 @@ class Detector:
     @property
     def sensors(self) -> tuple[str, ...]:
         """Sorted names of the raw sensors that `predict` needs or can use."""
-        return tuple(sorted({sensor for view in self.views.values() for sensor in view.sensors}))
+        return self._preparation.sensors
+
+    def with_config(self, config: RunConfig) -> Detector:
+        """Return a detector with the same parts, for a run that differs in what they do not depend on: data, device."""
+        return Detector(config=config, model=self.model, scorer=self.scorer, sensor_statistics=self.sensor_statistics)
 
     def to(self, device: str | torch.device) -> Detector:
         """Move to ``device`` and return self; also call it after you change weights of `model` yourself.
@@ -86,10 +90,7 @@ class Detector:
         Raises:
             ConfigError: this machine has no such device.
         """
-        target = select_device(device) if isinstance(device, str) else device
-        self.model.to(target)
-        self.scorer.to(target)
-        self._engine = None
+        self._predictor.to(select_device(device) if isinstance(device, str) else device)
         return self
 
     def compile(self) -> Detector:
@@ -105,8 +106,7 @@ class Detector:
                 be exported; predictions stay as they were.
             CrdkitError: the temporary folder cannot be written.
         """
-        if self.device.type == "cpu":
-            self._get_engine().compile()
+        self._predictor.compile()
         return self
 
     def predict(self, sensors: Sensors) -> Prediction:
@@ -120,16 +120,16 @@ class Detector:
         Raises:
             DataError: a sensor is missing, differs in size, or is not what its modality reads.
         """
-        missing, measured = self._measured_sensors(sensors)
+        missing, measured = self._preparation.measure(sensors)
         seen = {name: view for name, view in self.views.items() if name not in missing}
         size = self.config.data.image_size
-        height, width = next(iter(measured.values())).shape[:2]
+        height, width = size_of(measured)
 
         def view(name: str) -> torch.Tensor:  # runs alongside another modality's teacher
             return stack_views([seen[name](measured, image_size=size) if name in seen else None], size)
 
         sample = PreparedSample(height=height, width=width, views={}, missing=missing)
-        return self._predict([sample], view)[0]
+        return self._predictor([sample], view)[0]
 
     def predict_batch(self, samples: Sequence[Sensors]) -> list[Prediction]:
         """Find defects in several samples at once, each as `predict` takes it; their sizes may differ.
@@ -164,47 +164,14 @@ class Detector:
         Raises:
             DataError: as `predict`.
         """
-        missing, measured = self._measured_sensors(sensors)
-        height, width = next(iter(measured.values())).shape[:2]
-        views = view_sample(self.views, measured, image_size=self.config.data.image_size)
-        return PreparedSample(height=height, width=width, views=views, missing=missing)
+        return self._preparation(sensors)
 
     def predict_prepared(self, samples: Sequence[PreparedSample]) -> list[Prediction]:
         """Find defects in samples whose views are prepared."""
         if not samples:
             return []
         size = self.config.data.image_size
-        return self._predict(samples, lambda name: stack_views([sample.views.get(name) for sample in samples], size))
-
-    def _predict(self, samples: Sequence[PreparedSample], inputs: Callable[[str], torch.Tensor]) -> list[Prediction]:
-        engine = self._get_engine()
-        present = {
-            name: torch.tensor([name not in sample.missing for sample in samples], device=self.device)
-            for name in self.views
-        }
-        maps = engine(inputs, present if any(sample.missing for sample in samples) else None)
-        scores = {name: values.flatten(1).amax(dim=1).tolist() for name, values in maps.branches.items()}
-        fused = maps.pred_score.tolist()
-        return [
-            Prediction(
-                anomaly_map=_resized(maps.anomaly_map[row], sample),
-                score=fused[row],
-                maps={
-                    name: _resized(values[row], sample)
-                    for name, values in maps.branches.items()
-                    if name not in sample.missing
-                },
-                scores={name: values[row] for name, values in scores.items() if name not in sample.missing},
-                missing=sample.missing,
-            )
-            for row, sample in enumerate(samples)
-        ]
-
-    def _get_engine(self) -> Engine:
-        if self._engine is None:
-            graph = self.device.type == "cuda" and self.config.training.graph != "off"
-            self._engine = Engine(self.model, self.scorer, fold=True, capture=CudaCapture() if graph else None)
-        return self._engine
+        return self._predictor(samples, lambda name: stack_views([sample.views.get(name) for sample in samples], size))
 
     def _prepare(self, sample: tuple[int, Sensors]) -> PreparedSample:
         place, sensors = sample
@@ -213,36 +180,13 @@ class Detector:
         except DataError as error:
             raise DataError(f"sample {place}: {error}") from error
 
-    def _measured_sensors(self, sensors: Sensors) -> tuple[tuple[str, ...], Sensors]:
-        """Return the modalities without a sensor, and what was measured."""
-        missing = self._missing(sensors)
-        return missing, check_sensors({name: sensors[name] for name in self.sensors if name in sensors})
-
-    def _missing(self, sensors: Sensors) -> tuple[str, ...]:
-        """Return the modalities that lack one of their sensors in ``sensors``."""
-        self.require_sensors(sensors)
-        seen = visible(self.views, sensors)
-        return tuple(name for name in self.views if name not in seen)
-
     def require_sensors(self, sensors: Collection[str], *, where: str = "") -> None:
         """Refuse samples that have only the named sensors if predictions need others.
 
         Raises:
             DataError: the detector needs the others, or no modality is left; the message starts with ``where``.
         """
-        absent = [name for name in self.sensors if name not in sensors]
-        spares = self.config.training.modality_dropout > 0
-        if not absent or (spares and visible(self.views, sensors)):
-            return
-        hint = (
-            "every modality lacks one of its sensors"
-            if spares
-            else "train with training.modality_dropout > 0 to do without one"
-        )
-        raise DataError(
-            f"{where}sensor {', '.join(map(repr, absent))} is missing: this detector needs "
-            f"{list(self.sensors)}, got {sorted(sensors)}; {hint}"
-        )
+        self._preparation.require_sensors(sensors, where=where)
 
     @torch.no_grad()
     def calibrate(self, normals: LoadedSplit) -> None:
@@ -278,7 +222,8 @@ class Detector:
         Raises:
             CrdkitError: ``path`` exists and is not an empty folder, or cannot be written.
         """
-        write_detector(Path(path), config=self.config, model=self.model, scorer=self.scorer)
+        parts = Saved(self.config, self.model, self.scorer, sensor_statistics=self.sensor_statistics)
+        write_detector(Path(path), parts)
 
     @classmethod
     def load(cls, path: Path | str, *, device: str = "auto", allow_plugins: bool = False) -> Detector:
@@ -288,13 +233,8 @@ class Detector:
             UntrustedCodeError: it names code to import; only with ``allow_plugins`` is that imported and run.
             DetectorFormatError: the folder holds no detector, or one of an unknown format version.
         """
-        config, model, scorer = read_detector(Path(path), allow_plugins=allow_plugins)
-        return cls(config=config, model=model, scorer=scorer).to(device)
-
-
-def _resized(values: torch.Tensor, sample: PreparedSample) -> np.ndarray:
-    """Return an (S, S) map at the size of the sample's raw sensors."""
-    size = (sample.height, sample.width)
-    resized = F.interpolate(values[None, None], size=size, mode="bilinear", align_corners=False)
-    array: np.ndarray = resized[0, 0].cpu().numpy()
-    return array
+        found = read_detector(Path(path), allow_plugins=allow_plugins)
+        detector = cls(
+            config=found.config, model=found.model, scorer=found.scorer, sensor_statistics=found.sensor_statistics
+        )
+        return detector.to(device)

@@ -17,8 +17,9 @@ from crdkit.config.build import build_dataset
 from crdkit.data import UNLABELLED, Dataset, RawSample, SampleRecord
 from crdkit.data.decode import decode
 from crdkit.data.discover import open_samples
+from crdkit.detector._samples import PreparedSample
 from crdkit.detector._saved import detector_folder
-from crdkit.detector.detector import Detector, PreparedSample
+from crdkit.detector.detector import Detector
 from crdkit.detector.prediction import Prediction
 from crdkit.errors import ConfigError, DataError, unknown_name
 from crdkit.report.gallery import Scale, heat
@@ -58,7 +59,7 @@ def open_detector(folder: Path, arguments: Sequence[str], *, allow_plugins: bool
     paths, files, overrides = _sort_arguments(arguments)
     loaded = Detector.load(detector_folder(folder), device="cpu", allow_plugins=allow_plugins)
     config = loaded.config.with_overrides(*overrides)
-    detector = Detector(config=config, model=loaded.model, scorer=loaded.scorer).to(config.training.device)
+    detector = loaded.with_config(config).to(config.training.device)
     return detector, open_folder(detector, paths[0]) if paths else _open_files(detector, files)
 
 

@@ -1,0 +1,92 @@
+"""From prepared samples to predictions: the engine, built when first used, and its results on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from crdkit._core.capture import CudaCapture
+from crdkit.detector._engine import Engine
+from crdkit.detector._samples import PreparedSample
+from crdkit.detector.prediction import Prediction
+from crdkit.model.crd import CRD
+from crdkit.scoring.scorer import Maps, Scorer
+
+
+class Predictor:
+    """Predicts samples with the engine of a detector.
+
+    Args:
+        model: the trained CRD.
+        scorer: the calibrated aggregation and the smoothing.
+        graph: whether a GPU replays CUDA graphs.
+    """
+
+    def __init__(self, model: CRD, scorer: Scorer, *, graph: bool) -> None:
+        self.engine: Engine | None = None  # built when first used
+        self._model = model
+        self._scorer = scorer
+        self._graph = graph
+
+    def __call__(self, samples: Sequence[PreparedSample], inputs: Callable[[str], torch.Tensor]) -> list[Prediction]:
+        """Return the predictions of samples whose (B, C, S, S) views ``inputs`` returns by modality."""
+        engine = self.ready()
+        present = {
+            name: torch.tensor([name not in sample.missing for sample in samples], device=engine.device)
+            for name in self._model.modalities
+        }
+        maps = engine(inputs, present if any(sample.missing for sample in samples) else None)
+        return _on_host(maps, samples)
+
+    def to(self, device: torch.device) -> None:
+        """Move the model and the scorer, and build the engine anew when it is next used."""
+        self._model.to(device)
+        self._scorer.to(device)
+        self.engine = None
+
+    def compile(self) -> None:
+        """Let ONNX Runtime run the networks on a CPU; on a GPU nothing changes.
+
+        Raises:
+            ConfigError: see `Detector.compile`.
+            CrdkitError: see `Detector.compile`.
+        """
+        if self._scorer.device.type == "cpu":
+            self.ready().compile()
+
+    def ready(self) -> Engine:
+        """Return the engine, which is built if there is none."""
+        if self.engine is None:
+            graph = self._graph and self._scorer.device.type == "cuda"
+            self.engine = Engine(self._model, self._scorer, fold=True, capture=CudaCapture() if graph else None)
+        return self.engine
+
+
+def _on_host(maps: Maps, samples: Sequence[PreparedSample]) -> list[Prediction]:
+    scores = {name: values.flatten(1).amax(dim=1).tolist() for name, values in maps.branches.items()}
+    fused = maps.pred_score.tolist()
+    return [
+        Prediction(
+            anomaly_map=_resized(maps.anomaly_map[row], sample),
+            score=fused[row],
+            maps={
+                name: _resized(values[row], sample)
+                for name, values in maps.branches.items()
+                if name not in sample.missing
+            },
+            scores={name: values[row] for name, values in scores.items() if name not in sample.missing},
+            missing=sample.missing,
+        )
+        for row, sample in enumerate(samples)
+    ]
+
+
+def _resized(values: torch.Tensor, sample: PreparedSample) -> np.ndarray:
+    """Return an (S, S) map at the size of the sample's raw sensors."""
+    size = (sample.height, sample.width)
+    resized = F.interpolate(values[None, None], size=size, mode="bilinear", align_corners=False)
+    array: np.ndarray = resized[0, 0].cpu().numpy()
+    return array

@@ -1,0 +1,93 @@
+"""What a detector is given: the sensors of one sample, checked, as the views that its modalities see."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from crdkit.config.build import build_views
+from crdkit.config.run_config import RunConfig
+from crdkit.data import Sensors
+from crdkit.data.sensors import check_sensors
+from crdkit.errors import DataError
+from crdkit.views.split import view_sample, visible
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedSample:
+    """One sample as the detector's modalities see it."""
+
+    height: int
+    width: int
+    """Of the raw sensors."""
+    views: Mapping[str, torch.Tensor]
+    """By modality, if it has its sensors, (C, S, S) float32 in [0, 1]."""
+    missing: tuple[str, ...]
+    """Modalities that lack a sensor."""
+
+
+class Preparation:
+    """Turns raw sensors into views, in any thread.
+
+    Args:
+        config: the run that made the detector.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.views = build_views(config)
+        self.size = config.data.image_size
+        self._spares = config.training.modality_dropout > 0
+
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        """Sorted names of the raw sensors that a view reads."""
+        return tuple(sorted({sensor for view in self.views.values() for sensor in view.sensors}))
+
+    def measure(self, sensors: Sensors) -> tuple[tuple[str, ...], Sensors]:
+        """Return the modalities that lack a sensor, and the checked arrays of those that are there.
+
+        Raises:
+            DataError: see `Detector.predict`.
+        """
+        self.require_sensors(sensors)
+        seen = visible(self.views, sensors)
+        missing = tuple(name for name in self.views if name not in seen)
+        return missing, check_sensors({name: sensors[name] for name in self.sensors if name in sensors})
+
+    def __call__(self, sensors: Sensors) -> PreparedSample:
+        """Return the views of one sample.
+
+        Raises:
+            DataError: see `Detector.predict`.
+        """
+        missing, measured = self.measure(sensors)
+        height, width = size_of(measured)
+        views = view_sample(self.views, measured, image_size=self.size)
+        return PreparedSample(height=height, width=width, views=views, missing=missing)
+
+    def require_sensors(self, sensors: Collection[str], *, where: str = "") -> None:
+        """Refuse samples that have only the named sensors if predictions need others.
+
+        Raises:
+            DataError: the detector needs the others, or no modality is left; the message starts with ``where``.
+        """
+        absent = [name for name in self.sensors if name not in sensors]
+        if not absent or (self._spares and visible(self.views, sensors)):
+            return
+        hint = (
+            "every modality lacks one of its sensors"
+            if self._spares
+            else "train with training.modality_dropout > 0 to do without one"
+        )
+        raise DataError(
+            f"{where}sensor {', '.join(map(repr, absent))} is missing: this detector needs "
+            f"{list(self.sensors)}, got {sorted(sensors)}; {hint}"
+        )
+
+
+def size_of(measured: Sensors) -> tuple[int, int]:
+    """Return the height and width that all sensors of a sample have."""
+    height, width = next(iter(measured.values())).shape[:2]
+    return height, width
