@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import crdkit
-from crdkit.config.build import build_dataset
+from crdkit.config.build import build_dataset, build_model, build_scorer
 from crdkit.detector import Detector
 from crdkit.detector._saved import FORMAT_VERSION
+from crdkit.detector.files import open_detector
 from crdkit.errors import CrdkitError, DataError, DetectorFormatError
 
 
@@ -221,3 +222,17 @@ def test_what_training_sensors_were_like_is_kept(copy, tmp_path):
 
 def test_loading_through_the_public_name(copy):
     assert crdkit.Detector.load(str(copy)).config.data.category == "biscuit"
+
+
+def test_another_category_chooses_no_option_again(tiny, scans, tmp_path):
+    recipe = "by_category={modalities.depth.kernel: {biscuit: 3, other: 7}}"
+    run = tiny.with_overrides("modalities.depth.name=normals", "modalities.depth.mode=trd", recipe)
+    Detector(config=run, model=build_model(run), scorer=build_scorer(run)).save(tmp_path / "detector")
+    files = [f"rgb={scans}/biscuit/test/good/rgb/000.png", f"xyz={scans}/biscuit/test/good/xyz/000.tiff"]
+    other, _ = open_detector(tmp_path / "detector", [*files, "data.category=cookie"])
+    in_python = Detector.load(tmp_path / "detector", device="cpu")
+    config = in_python.config.with_overrides("data.category=cookie")
+    in_python = Detector(config=config, model=in_python.model, scorer=in_python.scorer)
+    for detector in (other, in_python):
+        assert detector.config.data.category == "cookie"
+        assert detector.views["depth"].config.kernel == 3

@@ -58,7 +58,7 @@ class Detector:
         scorer: Scorer,
         sensor_statistics: Mapping[str, Any] | None = None,
     ) -> None:
-        self.config = config
+        self.config = config.model_copy(update={"by_category": {}})  # chosen in training: no override chooses again
         self.model = model.eval()
         self.scorer = scorer.eval()
         self.sensor_statistics: dict[str, Any] = dict(sensor_statistics or {})

@@ -41,8 +41,7 @@ def evaluate_run(
                 f"override {override!r}: a finished run can only be evaluated on other data, with data.* keys"
             )
     detector = Detector.load(detector_folder(folder), device="cpu", allow_plugins=allow_plugins)
-    # the detector's own options stay, whatever the recipe sets for another category
-    config = detector.config.with_overrides("by_category={}", *overrides)
+    config = detector.config.with_overrides(*overrides)
     detector.to(config.training.device)
     run = Pipeline(config, views=detector.views)
     try:
