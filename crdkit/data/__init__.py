@@ -38,7 +38,7 @@ Sensors = Mapping[str, np.ndarray]
 """Raw measurements of one sample by sensor name: images (H, W[, 3]) uint8/uint16, "xyz" (H, W, 3) float32 metres.
 
 NaN in floats means "not measured"; a view says what it makes of it."""
-HOW_READ = {"workers", "cache", "cache_gib"}
+HOW_READ = {"workers", "cache", "cache_gib", "follow_links", "allow_overlap"}
 """Options of every dataset that change how samples are read, but not their values."""
 
 
@@ -51,6 +51,8 @@ class DatasetConfig(ComponentConfig):
     on_bad_sample: Literal["error", "skip"] = Field(
         "error", description="stop at the first unreadable sample, or count it in a warning and go on"
     )
+    follow_links: bool = Field(False, description="read files that symbolic links bring from outside the data folder")
+    allow_overlap: bool = Field(False, description="test on samples that are also in the training or validation split")
     workers: int | None = Field(None, ge=1, description="threads that decode files; None: one per core, 8 at most")
     cache: AbsolutePath | None = Field(
         None, description="folder that keeps decoded splits for later runs; None: that of CRDKIT_CACHE, or no cache"

@@ -14,6 +14,7 @@ import numpy as np
 from crdkit._core.parallel import map_in_order
 from crdkit.data import GOOD, SPLITS, UNLABELLED, Dataset, RawSample, SampleRecord, Split
 from crdkit.data.images import read_image, resize_mask, resize_nearest
+from crdkit.data.inside import refuse_links_outside
 from crdkit.errors import CrdkitError, DataError, MissingSplitError
 
 Severity = Literal["error", "warning", "note"]
@@ -66,8 +67,17 @@ class _Inspection:
     record: SampleRecord
     findings: list[Finding]
     digests: dict[Path, bytes]
+    constant: frozenset[Path] = frozenset()
+    """Files of one value."""
     size: tuple[int, ...] | None = None
     class_ids: frozenset[int] = frozenset()
+
+    def content(self) -> object:
+        """Return what equal samples have in common; None if a file cannot be read."""
+        files = self.record.files
+        if not self.digests.keys() >= set(files.values()):
+            return None
+        return tuple((sensor, self.digests[files[sensor]]) for sensor in sorted(files))
 
 
 def check_dataset(dataset: Dataset) -> DatasetCheck:
@@ -97,6 +107,7 @@ def check_dataset(dataset: Dataset) -> DatasetCheck:
     for split in SPLITS:
         try:
             records = lenient.records(split)
+            refuse_links_outside(lenient, records)
         except CrdkitError as error:
             if split == "test" and isinstance(error, MissingSplitError):
                 untested = f"{error}; a training works, and measures nothing"
@@ -115,7 +126,10 @@ def check_dataset(dataset: Dataset) -> DatasetCheck:
         )
         findings += [finding for inspection in inspected for finding in inspection.findings]
         inspections += inspected
-    findings += [*_duplicates(inspections), *_check_whole_dataset(inspections, counts, folder)]
+    overlap = list(_overlap(inspections))
+    shown = {finding.path for finding in overlap}
+    repeated = _duplicates([i for i in inspections if i.record.image_path not in shown])
+    findings += [*overlap, *repeated, *_check_whole_dataset(inspections, counts, folder)]
     return DatasetCheck(
         layout=config.name,
         folder=folder,
@@ -131,6 +145,7 @@ def _inspect(dataset: Dataset, record: SampleRecord) -> _Inspection:
         sample = dataset.read(record)
         for path in dict.fromkeys(record.files.values()):
             digests[path] = hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
+        constant = frozenset(record.files[name] for name, array in sample.sensors.items() if array.min() == array.max())
         findings += [*_check_sensors(sample, dataset.config.image_size), *_check_mask(sample, dataset)]
         class_ids = _class_ids(record)
     except (DataError, OSError) as error:
@@ -139,7 +154,9 @@ def _inspect(dataset: Dataset, record: SampleRecord) -> _Inspection:
             record=record, findings=[Finding(severity="error", path=path, message=str(error))], digests=digests
         )
     size = next(iter(sample.sensors.values())).shape[:2]
-    return _Inspection(record=record, findings=findings, digests=digests, size=size, class_ids=class_ids)
+    return _Inspection(
+        record=record, findings=findings, digests=digests, constant=constant, size=size, class_ids=class_ids
+    )
 
 
 def _check_sensors(sample: RawSample, image_size: int) -> Iterator[Finding]:
@@ -201,22 +218,35 @@ def _path_named_in(message: str, record: SampleRecord) -> Path:
     return next((path for path in paths if str(path) in message), record.image_path)
 
 
+def _overlap(inspections: Sequence[_Inspection]) -> Iterator[Finding]:
+    """Find test samples whose files all equal those of one training or validation sample, as a training does."""
+    known: dict[object, SampleRecord] = {}
+    for inspection in inspections:
+        record, key = inspection.record, inspection.content()
+        if record.split != "test" and key is not None:
+            known.setdefault(key, record)
+        elif key in known:
+            yield Finding(
+                severity="error",
+                path=record.image_path,
+                message=f"every file of this test sample has the content of {known[key].image_path} in the split "
+                f"{known[key].split!r}; a test on it proves nothing, and a training refuses it without "
+                "data.allow_overlap=true",
+            )
+
+
 def _duplicates(inspections: Sequence[_Inspection]) -> Iterator[Finding]:
+    """Find files with equal content; a picture of one value, such as a dark image, may well repeat."""
     first: dict[bytes, tuple[Path, Split]] = {}
     for inspection in inspections:
-        split = inspection.record.split
-        same = [(path, first[digest]) for path, digest in inspection.digests.items() if digest in first]
+        found = {path: digest for path, digest in inspection.digests.items() if path not in inspection.constant}
+        same = [(path, first[digest]) for path, digest in found.items() if digest in first]
         if same:
             path, (other, its_split) = same[0]
-            leak = split == "test" != its_split
-            yield Finding(
-                severity="error" if leak else "warning",
-                path=path,
-                message=f"has the same content as {other} in the split {its_split!r}"
-                + ("; a test on it is meaningless" if leak else ""),
-            )
-        for path, digest in inspection.digests.items():
-            first.setdefault(digest, (path, split))
+            message = f"has the same content as {other} in the split {its_split!r}"
+            yield Finding(severity="warning", path=path, message=message)
+        for path, digest in found.items():
+            first.setdefault(digest, (path, inspection.record.split))
 
 
 def _check_whole_dataset(

@@ -103,7 +103,7 @@ def _candidates(folder: Path, trained_on: DatasetConfig) -> list[DatasetConfig]:
     loose: dict[str, Any] = {"root": folder, "category": None}
     if trained_on.name == _FALLBACK_LAYOUT:
         return [*found, trained_on.model_copy(update=loose)]
-    shared = trained_on.model_dump(include={"image_size", "on_bad_sample", "workers"})
+    shared = trained_on.model_dump(include={"image_size", "on_bad_sample", "workers", "follow_links"})
     return [*found, datasets.build_config({"name": _FALLBACK_LAYOUT, **shared, **loose})]
 
 

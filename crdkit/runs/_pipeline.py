@@ -17,6 +17,7 @@ from crdkit._core.memory import MemoryPlan, plan_memory
 from crdkit.config.build import build_dataset, build_scorer, build_views
 from crdkit.config.run_config import RunConfig
 from crdkit.data import SPLITS, SampleRecord, Split
+from crdkit.data.overlap import refuse_overlap
 from crdkit.detector import Detector
 from crdkit.errors import MissingSplitError
 from crdkit.model.crd import CRD
@@ -70,6 +71,7 @@ class Pipeline:
         self.scorer = build_scorer(config)
         self.records: dict[Split, Sequence[SampleRecord]] = {}
         self.splits: dict[Split, LoadedSplit] = {}
+        self.overlapping = 0
 
     def list(self, splits: Sequence[Split], *, optional: Split | None = None) -> None:
         """List the samples of ``splits``, so that missing files show before anything is written or decoded.
@@ -79,7 +81,7 @@ class Pipeline:
             optional: one that a dataset may lack.
 
         Raises:
-            DataError: see `Dataset.records`.
+            DataError: see `Dataset.records`, and `require_apart`.
         """
         for name in splits:
             incomplete = name == "test" and self.config.training.modality_dropout > 0
@@ -89,6 +91,15 @@ class Pipeline:
                 if name != optional:
                     raise
                 _logger.info("no metrics will be measured: %s", error)
+        self.require_apart({})
+
+    def require_apart(self, trained_on: Mapping[Split, Sequence[SampleRecord]]) -> None:
+        """Refuse test samples that are also in the training data, which are listed here or ``trained_on`` elsewhere.
+
+        Raises:
+            DataError: there are some, and ``data.allow_overlap`` is not set.
+        """
+        self.overlapping = refuse_overlap({**trained_on, **self.records}, allow=self.config.data.allow_overlap)
 
     def load(self, splits: Sequence[Split] = SPLITS) -> None:
         """Load those of ``splits`` that were listed into host memory.
@@ -196,6 +207,7 @@ class Pipeline:
                 **{split: len(splits[split]) if split in splits else None for split in SPLITS},
                 **({"skipped": skipped} if skipped else {}),
                 **({"missing": missing} if missing else {}),
+                **({"overlapping": self.overlapping} if self.overlapping else {}),
             },
             "environment": environment,
             "parameters": self.parameters,

@@ -149,6 +149,8 @@ def _report_notes(metrics: Mapping[str, Any]) -> list[str]:
     """Return what a reader of the report must know about the data, and about students that were not trained here."""
     counts = metrics["counts"]
     notes = [f"{counts['skipped']} unreadable samples were left out"] if "skipped" in counts else []
+    if "overlapping" in counts:
+        notes.append(f"{counts['overlapping']} test samples are also in the training data (data.allow_overlap)")
     notes += [f"{count} test samples lack {name}" for name, count in counts.get("missing", {}).items()]
     return notes + ([f"students of {metrics['students']}, not trained here"] if "students" in metrics else [])
 

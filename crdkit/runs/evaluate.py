@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from crdkit._core.device import select_device
+from crdkit.config.build import build_dataset
 from crdkit.config.run_config import RunConfig
-from crdkit.data import SPLITS
+from crdkit.data import SPLITS, SampleRecord, Split
 from crdkit.detector import Detector, detector_folder
-from crdkit.errors import ConfigError, MissingSplitError
+from crdkit.errors import ConfigError, CrdkitError, MissingSplitError
 from crdkit.model.crd import CRD
 from crdkit.runs._pipeline import Pipeline
 from crdkit.runs.directory import begin, prepare_folder
@@ -50,10 +52,21 @@ def evaluate_run(
         raise MissingSplitError(
             f"{error}; to measure, give labelled data with data.root=...; to score samples, use `crdkit predict`"
         ) from error
+    run.require_apart(_training_records(detector.config, config))
     target = None if out is None else prepare_folder(Path(out))
     run.load()
     run.place(detector.model, detector.device)
     return run.finish(detector, target)
+
+
+def _training_records(*configs: RunConfig) -> dict[Split, list[SampleRecord]]:
+    """Return the samples of the training and validation splits of ``configs``, as far as they can be listed here."""
+    found: dict[Split, list[SampleRecord]] = {"train": [], "validation": []}
+    for config in configs:
+        for split, records in found.items():
+            with suppress(CrdkitError):
+                records.extend(build_dataset(config).lenient().records(split))
+    return found
 
 
 def rescore(config: RunConfig, run: Path | str, out: Path | str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from crdkit._core.memory import Level, in_host_memory
 from crdkit.data import Dataset, RawSample, SampleRecord, Split
 from crdkit.data.decode import decode_all, report_skipped
 from crdkit.data.images import resize_mask
+from crdkit.data.inside import refuse_links_outside
 from crdkit.errors import DataError
 from crdkit.views import View
 from crdkit.views._cache import find_entry
@@ -109,14 +110,16 @@ def list_split(dataset: Dataset, split: Split, *, views: Views, incomplete: bool
         DataError: see `Dataset.records`.
     """
     if not incomplete:
-        records = dataset.records(split)
-        require_known_sensors(dataset, records, views=views)
-        return records
+        listed = dataset.records(split)
+        require_known_sensors(dataset, listed, views=views)
+        refuse_links_outside(dataset, listed)
+        return listed
     records = []
     for record in dataset.lenient().records(split):
         there = {sensor: path for sensor, path in record.files.items() if path.exists()}
         lacks_some = visible(views, there).keys() != visible(views, record.files).keys()
         records.append(replace(record, files=there) if lacks_some and visible(views, there) else record)
+    refuse_links_outside(dataset, records)
     return records
 
 
