@@ -117,19 +117,74 @@ def test_a_failure_while_writing_leaves_the_older_one(kept, monkeypatch):
     assert [file.name for file in folder.iterdir()] == ["epoch-000002.safetensors"]
 
 
+DAMAGED = r"epoch-000002\.safetensors: is a damaged checkpoint: .*; delete the file to start over"
+
+
+def open_checkpoint(file):
+    """Return the tensors of a checkpoint and its header."""
+    with safe_open(file, framework="pt") as opened:
+        header = json.loads(opened.metadata()["crdkit"])
+        return {name: opened.get_tensor(name) for name in opened.keys()}, header  # noqa: SIM118
+
+
+def test_every_flipped_bit_of_a_checkpoint_is_noticed(kept):
+    _, _, folder = kept
+    (file,) = folder.iterdir()
+    whole = file.read_bytes()
+    values = 8 + int.from_bytes(whole[:8], "little")  # where the tensors begin, behind their list
+    for place in [0, 8, *range(values, len(whole), (len(whole) - values) // 12), len(whole) - 1]:
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(DetectorFormatError, match=DAMAGED):
+            Checkpoints(folder).restore(*Parts(0).all)
+    file.write_bytes(whole)
+    assert len(Checkpoints(folder).restore(*Parts(0).all)) == 2
+
+
+def test_exchanged_tensors_and_files_and_a_changed_log_are_noticed(kept, tmp_path):
+    _, log, folder = kept
+    (file,) = folder.iterdir()
+    state, header = open_checkpoint(file)
+    twins = [name for name in state if name.endswith(("0.exp_avg", "0.exp_avg_sq"))][:2]
+    changes = [
+        ({**state, twins[0]: state[twins[1]], twins[1]: state[twins[0]]}, header),
+        (state, {**header, "log": [{**line, "loss": 0.0} for line in log]}),
+        (state, {key: value for key, value in header.items() if key != "sha256"}),
+    ]
+    for tensors, about in changes:
+        save_file({name: tensor.clone() for name, tensor in tensors.items()}, file, {"crdkit": json.dumps(about)})
+        with pytest.raises(DetectorFormatError, match=DAMAGED):
+            Checkpoints(folder).restore(*Parts(0).all)
+    other = Parts(0)
+    Checkpoints(tmp_path / "other").keep(*other.all, log=[{"epoch": 1, "loss": other.step()}], last=True)
+    (tmp_path / "other/epoch-000001.safetensors").replace(file)
+    with pytest.raises(
+        DetectorFormatError, match=r"damaged checkpoint: its content is that of epoch-000001\.safetensors"
+    ):
+        Checkpoints(folder).restore(*Parts(0).all)
+
+
+def test_a_checkpoint_without_a_checksum_of_version_1_is_resumed(kept):
+    parts, log, folder = kept
+    (file,) = folder.iterdir()
+    state, header = open_checkpoint(file)
+    before = {key: value for key, value in header.items() if key != "sha256"} | {"format_version": 1}
+    save_file(state, file, {"crdkit": json.dumps(before)})
+    other = Parts(1)
+    assert Checkpoints(folder).restore(*other.all) == log
+    assert other.step() == parts.step()
+
+
 def test_damaged_checkpoints_are_named(kept):
     _, _, folder = kept
     (file,) = folder.iterdir()
     whole = file.read_bytes()
-    message = r"epoch-000002\.safetensors: is an incomplete checkpoint: .*; delete the file to start over"
+    message = DAMAGED
     for size in (0, 7, 100, len(whole) // 2, len(whole) - 1):
         file.write_bytes(whole[:size])
         with pytest.raises(DetectorFormatError, match=message):
             Checkpoints(folder).restore(*Parts(0).all)
     file.write_bytes(whole)
-    with safe_open(file, framework="pt") as opened:
-        header = json.loads(opened.metadata()["crdkit"])
-        state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    state, header = open_checkpoint(file)
     for name in ("students.0.weight", "generator"):
         save_file({key: value for key, value in state.items() if key != name}, file, {"crdkit": json.dumps(header)})
         with pytest.raises(DetectorFormatError, match=message):
@@ -139,7 +194,7 @@ def test_damaged_checkpoints_are_named(kept):
         Checkpoints(folder).restore(*Parts(0).all)
     save_file(state, file, {"crdkit": json.dumps({**header, "format_version": 9})})
     with pytest.raises(
-        DetectorFormatError, match=r"not a checkpoint of format version 1 \(found 'crdkit-checkpoint' 9\)"
+        DetectorFormatError, match=r"not a checkpoint of format version 1 or 2 \(found 'crdkit-checkpoint' 9\)"
     ):
         Checkpoints(folder).restore(*Parts(0).all)
 
@@ -264,6 +319,6 @@ def test_a_damaged_checkpoint_stops_the_command_line_and_starting_over_replaces_
     assert main(["--quiet", "train", str(out / "config.yaml"), "--out", str(out), "--resume"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "epoch-000001.safetensors: is an incomplete checkpoint" in error
+    assert "epoch-000001.safetensors: is a damaged checkpoint" in error
     fit(tiny, out)
     assert [Path(file).name for file in (out / "checkpoints").iterdir()] == ["epoch-000002.safetensors"]

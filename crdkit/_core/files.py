@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ T = TypeVar("T")
 PARTIAL = ".partial"
 """Suffix of the hidden name of a file or folder until it is complete; only a killed process leaves one behind."""
 _HEADER = "crdkit"
+_CHECKSUM = "sha256"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -92,8 +94,16 @@ def require_new_folder(path: Path) -> None:
         raise CrdkitError(f"{path} exists and is not an empty folder; choose another one or delete it first")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], *, header: Mapping[str, Any] | None = None) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], *, header: Mapping[str, Any] | None = None, checksum: bool = False
+) -> None:
     """Write tensors, from whatever device they are on, and a header to a safetensors file, atomically by `new_file`.
+
+    Args:
+        path: of the file.
+        tensors: by name.
+        header: a JSON object beside them.
+        checksum: add one of tensors and header to the header, for `require_checksum`.
 
     Raises:
         CrdkitError: the file cannot be written.
@@ -102,12 +112,18 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], *, header: Ma
     from safetensors.torch import save_file
 
     on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    if checksum:
+        header = {**(header or {}), _CHECKSUM: _checksum(on_host, header or {})}
     metadata = None if header is None else {_HEADER: json.dumps(header)}
     with new_file(path) as partial:
+        partial.touch()
+        mode = partial.stat().st_mode  # as the umask has it, which safetensors does not heed
         try:
             save_file(on_host, partial, metadata=metadata)
         except SafetensorError as error:  # a full disk, for one
-            raise CrdkitError(f"{path}: cannot be written: {error}") from error
+            reason = str(error).removeprefix("Error while serializing: ").removeprefix("I/O error: ")
+            raise CrdkitError(f"{_final_name(path)}: cannot be written: {reason}") from error
+        partial.chmod(mode)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -130,6 +146,30 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     return tensors, header
 
 
+def require_checksum(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> None:
+    """Refuse what `read_tensors` returned if it is not what `write_tensors` wrote with a checksum.
+
+    Raises:
+        ValueError: the checksum is missing or differs.
+    """
+    if _CHECKSUM not in header:
+        raise ValueError("its checksum is missing")
+    if header[_CHECKSUM] != _checksum(tensors, header):
+        raise ValueError("its content is not what was written (the SHA-256 checksum differs)")
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> str:
+    """Return the SHA-256 checksum of contiguous tensors (names, dtypes, shapes, values) and the rest of the header."""
+    import torch
+
+    as_read = json.loads(json.dumps({key: value for key, value in header.items() if key != _CHECKSUM}))
+    found = hashlib.sha256(json.dumps(as_read, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 checksum of a file in hexadecimal; it is read in pieces.
 
@@ -144,8 +184,19 @@ def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
 
 
+def _final_name(path: Path) -> Path:
+    """Return the path that ``path`` has once every hidden folder on it is complete.
+
+    Examples:
+        >>> _final_name(Path("runs/.detector.0123abcd.partial/config.json")).as_posix()
+        'runs/detector/config.json'
+    """
+    hidden = re.compile(rf"\.(.+)\.[0-9a-f]{{8}}{re.escape(PARTIAL)}")
+    return Path(*(hidden.sub(r"\1", part) for part in path.parts))
+
+
 def _cannot_write(path: Path, error: OSError) -> CrdkitError:
-    return CrdkitError(f"{path}: cannot be written: {error.strerror or error}")
+    return CrdkitError(f"{_final_name(path)}: cannot be written: {error.strerror or error}")
 
 
 def below(prefix: str, named: Mapping[str, T]) -> dict[str, T]:

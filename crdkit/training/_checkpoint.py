@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from crdkit._core.files import PARTIAL, below, read_tensors, write_tensors
+from crdkit._core.files import PARTIAL, below, read_tensors, require_checksum, write_tensors
 from crdkit.errors import CrdkitError, DetectorFormatError
 
 FORMAT = "crdkit-checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE = (1, 2)
+CHECKSUMS_SINCE = 2
 EVERY_SECONDS = 30.0
 MIN_TRAINING_PER_WRITING = 20
 """Writing takes at most a twentieth of the time, however large a checkpoint is."""
@@ -58,7 +60,7 @@ class Checkpoints:
                 _load_optimizer(optimizer, below(f"optimizers.{index}.", state))
             generator.set_state(state["generator"])
         except (RuntimeError, LookupError, ValueError, TypeError) as error:
-            raise _incomplete_error(files[-1], error) from error
+            raise _damaged_error(files[-1], error) from error
         self.restored = len(log)
         _logger.info("resuming after epoch %d", self.restored)
         return log
@@ -84,7 +86,7 @@ class Checkpoints:
         for index, optimizer in enumerate(optimizers):
             state |= {f"optimizers.{index}.{name}": value for name, value in _optimizer_state(optimizer)}
         state["generator"] = generator.get_state()
-        path = self.folder / f"epoch-{len(log):06d}.safetensors"
+        path = self.folder / _name(log)
         _write(path, log, state)
         for older in [*self._files(), *self.folder.glob(f".*{PARTIAL}")]:  # partial: left by a killed process
             if older != path:
@@ -115,12 +117,17 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: State) -> None:
     optimizer.load_state_dict({**optimizer.state_dict(), "state": values})
 
 
+def _name(log: Sequence[dict[str, Any]]) -> str:
+    return f"epoch-{len(log):06d}.safetensors"
+
+
 def _write(path: Path, log: Sequence[dict[str, Any]], state: State) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise CrdkitError(f"{path.parent}: cannot be written: {error.strerror or error}") from error
-    write_tensors(path, state, header={"format": FORMAT, "format_version": FORMAT_VERSION, "log": list(log)})
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "log": list(log)}
+    write_tensors(path, state, header=header, checksum=True)
 
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], State]:
@@ -128,15 +135,23 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], State]:
         state, header = read_tensors(path)
         kind, version, log = (header[key] for key in ("format", "format_version", "log"))
     except (OSError, ValueError, LookupError) as error:
-        raise _incomplete_error(path, error) from error
-    if (kind, version) != (FORMAT, FORMAT_VERSION):
+        raise _damaged_error(path, error) from error
+    if kind != FORMAT or version not in READABLE:
+        known = " or ".join(map(str, READABLE))
         raise DetectorFormatError(
-            f"{path}: is not a checkpoint of format version {FORMAT_VERSION} (found {kind!r} {version!r}); "
+            f"{path}: is not a checkpoint of format version {known} (found {kind!r} {version!r}); "
             "resume with the version of crdkit that wrote it, or delete the file to start over"
         )
+    try:
+        if version >= CHECKSUMS_SINCE:
+            require_checksum(state, header)
+        if path.name != _name(log):
+            raise ValueError(f"its content is that of {_name(log)}")
+    except ValueError as error:
+        raise _damaged_error(path, error) from error
     return log, state
 
 
-def _incomplete_error(path: Path, error: Exception) -> DetectorFormatError:
+def _damaged_error(path: Path, error: Exception) -> DetectorFormatError:
     reason = " ".join(str(error).split())[:300]
-    return DetectorFormatError(f"{path}: is an incomplete checkpoint: {reason}; delete the file to start over")
+    return DetectorFormatError(f"{path}: is a damaged checkpoint: {reason}; delete the file to start over")
