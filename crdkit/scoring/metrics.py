@@ -97,7 +97,7 @@ def evaluate(
         maps: (N, H, W) float anomaly maps. Numpy, or torch on any device; 64-bit maps are ranked as such.
         masks: (N, H, W) bool or integer, non-zero = anomalous. None leaves the pixel metrics None.
         scores: (N,) image scores. None takes each map's maximum.
-        labels: (N,) 0 or 1. None takes "any anomalous pixel".
+        labels: (N,) 0 or 1. None takes "any anomalous pixel", as the published code does; runs give the folders'.
         regions: ``label_regions(masks)``, to share it between several sets of maps. None computes it.
         limits: False-positive rates in (0, 1] at which AU-PRO stops.
         sampled_thresholds: Adds ``aupro100t_*``.
