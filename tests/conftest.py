@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase, settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, and for the processes that tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -33,6 +34,19 @@ TINY = (
     "training.epochs=2",
     "training.batch_size=4",
     "training.device=cpu",
+)
+
+# a busy machine fails no test: the base profile is hypothesis' own, which is another one in CI
+settings.register_profile("crdkit", settings(), deadline=None)
+settings.load_profile("crdkit")
+# for thousands of runs that are expected to fail: the same few examples each time, and no search for the smallest
+settings.register_profile(
+    "mutation",
+    max_examples=20,
+    phases=(Phase.explicit, Phase.generate),
+    derandomize=True,
+    database=None,
+    deadline=None,
 )
 
 GIBIBYTES = ("tests/test_golden_student.py", "tests/test_published_model.py")

@@ -19,7 +19,7 @@ LIMITS = (1.0, 0.30, 0.10, 0.05, 0.01)
 KEYS = [f"{level}_{name}" for level in ("image", "pixel") for name in ("auroc", "ap", "f1_max")]
 AUPRO_KEYS = ["aupro_0.30", "aupro_0.10", "aupro_0.05", "aupro_0.01"]
 
-few_examples = settings(max_examples=80, deadline=None)
+few_examples = settings(max_examples=min(80, settings().max_examples), deadline=None)
 
 
 def brute_force_regions(masks):
