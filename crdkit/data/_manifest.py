@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -27,6 +28,7 @@ from crdkit.data.images import SUFFIXES
 from crdkit.errors import DataError, explain
 
 MANIFEST = "manifest.yaml"
+MANIFESTS = (MANIFEST, "manifest.csv")
 _MASK_FOLDERS = (MASK, "gt")
 
 
@@ -75,6 +77,10 @@ class Manifest(StrictConfig):
         folders = self.train if split == "train" else self.validation
         return {GOOD: folders} if folders else {}
 
+    def patterns(self) -> list[str]:
+        """Return the pattern of every sensor and of the masks."""
+        return [*self.sensors.values(), *([self.masks] if self.masks else [])]
+
     def folders(self) -> list[str]:
         """Return every folder that is listed."""
         return [folder for split in SPLITS for folders in self.parts(split).values() for folder in folders]
@@ -103,7 +109,22 @@ def read_manifest(path: Path) -> Manifest:
         if listed.count(folder) > 1:
             raise DataError(f"{path}: the folder '{folder}' is listed twice; list it under one split and defect type")
     refuse_like_good(manifest.test, where=path)
+    for below in (posixpath.join(folder, pattern) for folder in manifest.folders() for pattern in manifest.patterns()):
+        if below.startswith("/") or posixpath.normpath(below).startswith("../"):
+            raise DataError(f"{path}: {below!r} leads out of the data folder; give paths that are relative to it")
     return manifest
+
+
+def find_manifest(folder: Path) -> Path | None:
+    """Return the manifest in a data folder, if there is one.
+
+    Raises:
+        DataError: there are two.
+    """
+    found = [folder / name for name in MANIFESTS if (folder / name).is_file()]
+    if len(found) > 1:
+        raise DataError(f"{found[0]}: {found[1].name} lies beside it; keep one of them, or name one with data.manifest")
+    return found[0] if found else None
 
 
 def manifest_of(folder: Path) -> Manifest:
@@ -144,7 +165,11 @@ def manifest_of(folder: Path) -> Manifest:
 
 def holds_data(folder: Path) -> bool:
     """Whether ``folder`` has a manifest.yaml, a split, or folders of sensors."""
-    return (folder / MANIFEST).is_file() or any((folder / split).is_dir() for split in SPLITS) or _holds_samples(folder)
+    return (
+        find_manifest(folder) is not None
+        or any((folder / split).is_dir() for split in SPLITS)
+        or _holds_samples(folder)
+    )
 
 
 def matching_files(folder: Path, pattern: str, *, suffixes: Sequence[str]) -> dict[str, Path]:

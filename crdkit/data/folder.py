@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -13,28 +13,27 @@ from pydantic import Field
 
 from crdkit._core.registry import AbsolutePath
 from crdkit.data import Dataset, DatasetConfig, RawSample, SampleRecord, Split, datasets, read_sample
-from crdkit.data._folders import category_folder, pair_files, require_root
-from crdkit.data._manifest import MANIFEST, Manifest, holds_data, manifest_of, matching_files, read_manifest
-from crdkit.data._names import GOOD, MASK, UNLABELLED, found_folders
-from crdkit.data.images import SUFFIXES, describe, read_file
+from crdkit.data._arranged import Arranged
+from crdkit.data._folders import category_folder, require_root
+from crdkit.data._manifest import MANIFESTS, find_manifest, holds_data, manifest_of, read_manifest
+from crdkit.data._table import Table
+from crdkit.data.images import describe, read_file
 from crdkit.data.invalid import mark_invalid
 from crdkit.data.scans import measured_scan
 from crdkit.data.sensors import check_finite
-from crdkit.errors import DataError, MissingSplitError, unknown_name
-
-_MASK_SUFFIXES = (".png", ".bmp")  # JPEG would smear marks over their surroundings
+from crdkit.errors import DataError, unknown_name
 
 
 @datasets.register("folder")
 class Folder(Dataset):
-    """Reads your own data: one folder per sensor, or any arrangement that a manifest.yaml describes.
+    """Reads your own data: one folder per sensor, or any arrangement that a manifest describes.
 
     Without a manifest: ``<root>[/<category>]/{train,validation,test}/{good,<defect>}/<sensor>/<name>.<ending>``, and
     for defective samples, all or none, ``test/<defect>/mask/<name>.png`` (or ``gt``). Sensors are named after their
     folders. Test samples without labels lie in ``test/<sensor>``. The files of a sample have the same name. Without
     ``validation`` a share of the training samples, chosen by the hash of their names, is held out.
 
-    A manifest describes other arrangements:
+    A manifest.yaml describes other arrangements:
 
         sensors:                  # in each folder below; * is what the files of a sample share
           rgb: "*/colour.png"
@@ -45,6 +44,9 @@ class Folder(Dataset):
         test:                     # optional, by defect type; or "test: thursday" without labels
           good: thursday/fine
           scratch: thursday/scratched
+
+    A manifest.csv lists one sample a line: a column ``split``, ``defect_type`` or ``label`` (0, 1 or empty), one column
+    for each sensor with the path of its file, and ``mask``. Paths are relative to the data folder, and do not leave it.
 
     Files are PNG, JPEG, BMP, TIFF or NPY: images uint8 (H, W[, 3]) or uint16 (H, W), measurements float (H, W), and
     float (H, W, 3), which is a scan in metres. NaN means "not measured", and so does the value that ``invalid`` names;
@@ -67,7 +69,8 @@ class Folder(Dataset):
 
         name: str = "folder"
         manifest: AbsolutePath | None = Field(
-            None, description=f"file that lists where samples lie; None: {MANIFEST} in the data folder, if there is one"
+            None,
+            description=f"file that lists where samples lie; None: {' or '.join(MANIFESTS)} in the data folder, if any",
         )
         validation_share: float = Field(
             0.1, gt=0, lt=1, description="of the training samples, at least one; used if there is no validation folder"
@@ -88,7 +91,7 @@ class Folder(Dataset):
         Raises:
             DataError: there is neither a manifest nor a folder of samples.
         """
-        return tuple(self._manifest()[1].sensors)
+        return self._samples().sensors
 
     def records(self, split: Split) -> Sequence[SampleRecord]:
         """List the samples of ``split`` by defect type, folder and name.
@@ -98,10 +101,10 @@ class Folder(Dataset):
         Raises:
             DataError: a folder or file is missing, unpaired or out of place, or the manifest is wrong.
         """
-        folder, manifest = self._manifest()
-        if split == "test" or manifest.validation:
-            return self._list_records(folder, manifest, split)
-        normals = self._list_records(folder, manifest, "train")
+        samples, keep = self._samples(), self.config.on_bad_sample == "skip"
+        if split == "test" or samples.has("validation"):
+            return samples.records(split, keep_incomplete=keep)
+        normals = samples.records("train", keep_incomplete=keep)
         if len(normals) < 2:
             raise DataError(
                 f"{normals[0].image_path}: is the only normal sample; add more: training and validation need one each"
@@ -125,72 +128,24 @@ class Folder(Dataset):
         """
         return read_sample(record, self._read, tuple(record.files) if sensors is None else sensors)
 
-    def _manifest(self) -> tuple[Path, Manifest]:
-        """Return the data folder and what lies where in it."""
+    def _samples(self) -> Arranged | Table:
+        """Return what lists the samples: the data folder's manifest, or its folders."""
         root, path = require_root(self.config.root), self.config.manifest
         folder = root
         if self.config.category is not None or not (path or holds_data(root)):
             folder = category_folder(root, self.config.category, is_category=holds_data)
-        if path is None and (folder / MANIFEST).is_file():
-            path = folder / MANIFEST
-        manifest = manifest_of(folder) if path is None else read_manifest(path)
+        if path is None:
+            path = find_manifest(folder)
+        samples: Arranged | Table
+        if path is not None and path.suffix.lower() == ".csv":
+            samples = Table(path, folder)
+        else:
+            samples = Arranged(folder, manifest_of(folder) if path is None else read_manifest(path))
         for option in ("scale", "invalid"):
             for sensor in getattr(self.config, option):
-                if sensor not in manifest.sensors:
-                    raise DataError(f"{folder}: data.{option}: {unknown_name('sensor', sensor, manifest.sensors)}")
-        return folder, manifest
-
-    def _list_records(self, folder: Path, manifest: Manifest, split: Split) -> list[SampleRecord]:
-        parts = manifest.parts(split)
-        if not parts:
-            raise MissingSplitError(
-                f"{folder}: there is no split {split!r}; add the folder {split}/good/<sensor>, or the key {split!r} "
-                f"to the {MANIFEST}; {found_folders(folder)}"
-            )
-        records = [
-            record
-            for defect, names in parts.items()
-            for name in names
-            for record in self._samples(folder, name, manifest, split=split, defect=defect)
-        ]
-        if not records:
-            listed = ", ".join(name for names in parts.values() for name in names)
-            patterns = ", ".join(manifest.sensors.values())
-            raise DataError(f"{folder}: no file in {listed} matches {patterns}; check the names")
-        return records
-
-    def _samples(self, folder: Path, part: str, manifest: Manifest, *, split: Split, defect: str) -> list[SampleRecord]:
-        defective = defect not in (GOOD, UNLABELLED)
-        patterns = dict(manifest.sensors)
-        if manifest.masks is not None and defective:
-            patterns[MASK] = manifest.masks
-        found = {
-            name: matching_files(folder / part, pattern, suffixes=_MASK_SUFFIXES if name == MASK else SUFFIXES)
-            for name, pattern in patterns.items()
-        }
-
-        def place(name: str, stem: str) -> Path:
-            ending = next((path.suffix for path in found[name].values()), ".png")
-            return folder / part / patterns[name].replace("*", stem + ending * patterns[name].endswith("*"))
-
-        pairs = pair_files(
-            {name: found[name] for name in manifest.sensors},
-            found.get(MASK, {}),
-            need_masks=MASK in patterns,
-            place=place,
-            keep_incomplete=self.config.on_bad_sample == "skip",
-        )
-        return [
-            SampleRecord(
-                sample_id=PurePosixPath(part, pair.stem).as_posix(),
-                split=split,
-                label=None if defect == UNLABELLED else int(defective),
-                defect_type=defect,
-                files=pair.files,
-                mask_file=pair.mask,
-            )
-            for pair in pairs
-        ]
+                if sensor not in samples.sensors:
+                    raise DataError(f"{folder}: data.{option}: {unknown_name('sensor', sensor, samples.sensors)}")
+        return samples
 
     def _read(self, sensor: str, path: Path) -> np.ndarray:
         array = read_file(path)
