@@ -57,6 +57,11 @@ class Engine:
         self._replays: Replays[Maps] | None = None if capture is None else Replays(capture)
         self._buffers: dict[int, dict[str, torch.Tensor]] = {}
 
+    @property
+    def captures(self) -> bool:
+        """Whether calls share static buffers: then only one may run at a time, until its results are read."""
+        return self._replays is not None
+
     @torch.no_grad()
     def _fold(self) -> None:
         image = random_images(self.scorer.size)

@@ -9,15 +9,20 @@ import torch
 import torch.nn.functional as F
 
 from crdkit._core.capture import CudaCapture
+from crdkit._core.shared_lock import SharedLock
 from crdkit.detector._engine import Engine
+from crdkit.detector._finite import FUSED, extremes_on_host, require_finite
 from crdkit.detector._samples import PreparedSample
 from crdkit.detector.prediction import Prediction
 from crdkit.model.crd import CRD
-from crdkit.scoring.scorer import Maps, Scorer
+from crdkit.scoring.scorer import Scorer
 
 
 class Predictor:
-    """Predicts samples with the engine of a detector.
+    """Predicts samples with the engine of a detector; may be called from several threads.
+
+    Predictions run beside each other, except captured ones: those share the buffers of their CUDA graph, and each has
+    them alone until its results are on the host. `to` and `compile` wait for predictions, and these for them.
 
     Args:
         model: the trained CRD.
@@ -30,22 +35,28 @@ class Predictor:
         self._model = model
         self._scorer = scorer
         self._graph = graph
+        self._using, self._building = SharedLock(), SharedLock()
 
     def __call__(self, samples: Sequence[PreparedSample], inputs: Callable[[str], torch.Tensor]) -> list[Prediction]:
-        """Return the predictions of samples whose (B, C, S, S) views ``inputs`` returns by modality."""
-        engine = self.ready()
-        present = {
-            name: torch.tensor([name not in sample.missing for sample in samples], device=engine.device)
-            for name in self._model.modalities
-        }
-        maps = engine(inputs, present if any(sample.missing for sample in samples) else None)
-        return _on_host(maps, samples)
+        """Return the predictions of samples whose (B, C, S, S) views ``inputs`` returns by modality.
+
+        Raises:
+            CrdkitError: a map is not finite.
+        """
+        with self._using.shared():
+            engine = self.ready()
+            if not engine.captures:
+                return _predict(engine, samples, inputs)
+        views = {name: inputs(name) for name in self._model.modalities}  # of several threads at a time
+        with self._using.alone():
+            return _predict(self.ready(), samples, views.__getitem__)
 
     def to(self, device: torch.device) -> None:
         """Move the model and the scorer, and build the engine anew when it is next used."""
-        self._model.to(device)
-        self._scorer.to(device)
-        self.engine = None
+        with self._using.alone():
+            self._model.to(device)
+            self._scorer.to(device)
+            self.engine = None
 
     def compile(self) -> None:
         """Let ONNX Runtime run the networks on a CPU; on a GPU nothing changes.
@@ -54,30 +65,40 @@ class Predictor:
             ConfigError: see `Detector.compile`.
             CrdkitError: see `Detector.compile`.
         """
-        if self._scorer.device.type == "cpu":
-            self.ready().compile()
+        with self._using.alone():
+            if self._scorer.device.type == "cpu":
+                self.ready().compile()
 
     def ready(self) -> Engine:
         """Return the engine, which is built if there is none."""
-        if self.engine is None:
-            graph = self._graph and self._scorer.device.type == "cuda"
-            self.engine = Engine(self._model, self._scorer, fold=True, capture=CudaCapture() if graph else None)
-        return self.engine
+        with self._building.alone():
+            if self.engine is None:
+                graph = self._graph and self._scorer.device.type == "cuda"
+                self.engine = Engine(self._model, self._scorer, fold=True, capture=CudaCapture() if graph else None)
+            return self.engine
 
 
-def _on_host(maps: Maps, samples: Sequence[PreparedSample]) -> list[Prediction]:
-    scores = {name: values.flatten(1).amax(dim=1).tolist() for name, values in maps.branches.items()}
-    fused = maps.pred_score.tolist()
+def _predict(
+    engine: Engine, samples: Sequence[PreparedSample], inputs: Callable[[str], torch.Tensor]
+) -> list[Prediction]:
+    present = {
+        name: torch.tensor([name not in sample.missing for sample in samples], device=engine.device)
+        for name in engine.branches
+    }
+    maps = engine(inputs, present if any(sample.missing for sample in samples) else None)
+    extremes = extremes_on_host({FUSED: maps.anomaly_map, **maps.branches})
+    require_finite(extremes, lambda row: samples[row].name)
+    scores = {name: found[0].tolist() for name, found in extremes.items()}
     return [
         Prediction(
             anomaly_map=_resized(maps.anomaly_map[row], sample),
-            score=fused[row],
+            score=scores[FUSED][row],
             maps={
                 name: _resized(values[row], sample)
                 for name, values in maps.branches.items()
                 if name not in sample.missing
             },
-            scores={name: values[row] for name, values in scores.items() if name not in sample.missing},
+            scores={name: scores[name][row] for name in maps.branches if name not in sample.missing},
             missing=sample.missing,
         )
         for row, sample in enumerate(samples)

@@ -15,7 +15,7 @@ from crdkit.errors import DataError
 from crdkit.views.split import view_sample, visible
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedSample:
     """One sample as the detector's modalities see it."""
 
@@ -26,6 +26,8 @@ class PreparedSample:
     """By modality, if it has its sensors, (C, S, S) float32 in [0, 1]."""
     missing: tuple[str, ...]
     """Modalities that lack a sensor."""
+    name: str = ""
+    """What messages call it, if it has a name."""
 
 
 class Preparation:
@@ -56,8 +58,8 @@ class Preparation:
         missing = tuple(name for name in self.views if name not in seen)
         return missing, check_sensors({name: sensors[name] for name in self.sensors if name in sensors})
 
-    def __call__(self, sensors: Sensors) -> PreparedSample:
-        """Return the views of one sample.
+    def __call__(self, sensors: Sensors, *, name: str = "") -> PreparedSample:
+        """Return the views of one sample; ``name`` is what later messages call it.
 
         Raises:
             DataError: see `Detector.predict`.
@@ -65,7 +67,7 @@ class Preparation:
         missing, measured = self.measure(sensors)
         height, width = size_of(measured)
         views = view_sample(self.views, measured, image_size=self.size)
-        return PreparedSample(height=height, width=width, views=views, missing=missing)
+        return PreparedSample(height=height, width=width, views=views, missing=missing, name=name)
 
     def require_sensors(self, sensors: Collection[str], *, where: str = "") -> None:
         """Refuse samples that have only the named sensors if predictions need others.

@@ -16,6 +16,7 @@ from crdkit._core.progress import track
 from crdkit.config.run_config import RunConfig
 from crdkit.data import Sensors
 from crdkit.detector._engine import Engine
+from crdkit.detector._finite import FUSED, extremes_on_host, require_finite
 from crdkit.detector._predictor import Predictor
 from crdkit.detector._samples import Preparation, PreparedSample, size_of
 from crdkit.detector._saved import Saved, read_detector, write_detector
@@ -28,7 +29,7 @@ from crdkit.views.split import LoadedSplit, batches, stack_views
 
 
 class Detector:
-    """A trained detector, made by `crdkit.fit` or `Detector.load`.
+    """A trained detector, made by `crdkit.fit` or `Detector.load`; several threads may use it at once.
 
     Args:
         config: the run that made it.
@@ -87,6 +88,8 @@ class Detector:
     def to(self, device: str | torch.device) -> Detector:
         """Move to ``device`` and return self; also call it after you change weights of `model` yourself.
 
+        It waits for predictions that run in other threads, and those that come wait for it.
+
         Raises:
             ConfigError: this machine has no such device.
         """
@@ -99,6 +102,7 @@ class Detector:
         Teachers and branches are exported, checked on random images, and run by ONNX Runtime from then on, with the
         threads that PyTorch has now. Values change by rounding only. Samples that lack a modality keep the branches
         they had, and on a GPU nothing changes: predictions are replayed CUDA graphs there. `to` undoes it.
+        Predictions of other threads wait until it is done.
         Warnings, and what other threads print to standard error in the meantime, are lost.
 
         Raises:
@@ -119,6 +123,7 @@ class Detector:
 
         Raises:
             DataError: a sensor is missing, differs in size, or is not what its modality reads.
+            CrdkitError: a map is not finite: the weights or the sample's values are unusable.
         """
         missing, measured = self._preparation.measure(sensors)
         seen = {name: view for name, view in self.views.items() if name not in missing}
@@ -158,16 +163,24 @@ class Detector:
             while batch := list(islice(prepared, batch_size or self.config.training.batch_size)):
                 yield from self.predict_prepared(batch)
 
-    def prepare(self, sensors: Sensors) -> PreparedSample:
+    def prepare(self, sensors: Sensors, *, name: str = "") -> PreparedSample:
         """Return one sample's views, for `predict_prepared`; may be called from any thread.
+
+        Args:
+            sensors: as for `predict`.
+            name: what messages call the sample.
 
         Raises:
             DataError: as `predict`.
         """
-        return self._preparation(sensors)
+        return self._preparation(sensors, name=name)
 
     def predict_prepared(self, samples: Sequence[PreparedSample]) -> list[Prediction]:
-        """Find defects in samples whose views are prepared."""
+        """Find defects in samples whose views are prepared.
+
+        Raises:
+            CrdkitError: as `predict`; the message starts with the sample's name.
+        """
         if not samples:
             return []
         size = self.config.data.image_size
@@ -176,7 +189,7 @@ class Detector:
     def _prepare(self, sample: tuple[int, Sensors]) -> PreparedSample:
         place, sensors = sample
         try:
-            return self.prepare(sensors)
+            return self._preparation(sensors, name=f"sample {place}")
         except DataError as error:
             raise DataError(f"sample {place}: {error}") from error
 
@@ -190,28 +203,41 @@ class Detector:
 
     @torch.no_grad()
     def calibrate(self, normals: LoadedSplit) -> None:
-        """Let the aggregation learn from the maps of anomaly-free samples; nothing else changes."""
+        """Let the aggregation learn from the maps of anomaly-free samples; nothing else changes.
+
+        Raises:
+            CrdkitError: a map is not finite.
+        """
         engine = Engine(self.model, self.scorer)
         parts: dict[str, list[torch.Tensor]] = {name: [] for name in self.views}
         for rows in self._rows(normals):
             inputs, _ = normals.batch(rows)
             for name, maps in engine.raw_maps(inputs.__getitem__).items():
                 parts[name].append(maps)
-        self.scorer.aggregation.calibrate({name: torch.cat(maps) for name, maps in parts.items()})
+        raw = {name: torch.cat(maps) for name, maps in parts.items()}
+        require_finite(extremes_on_host(raw), lambda row: str(normals.records[row].image_path))
+        self.scorer.aggregation.calibrate(raw)
 
     def score(self, split: LoadedSplit) -> Maps:
-        """Return maps and scores of every sample of ``split``, in order, on the device."""
+        """Return maps and scores of every sample of ``split``, in order, on the device.
+
+        Raises:
+            CrdkitError: a map is not finite.
+        """
         engine, rows, parts = Engine(self.model, self.scorer), self._rows(split), []
         for chosen in track(rows, description="scoring", total=len(rows)):
             inputs, present = split.batch(chosen)
             present = present and {name: has.to(self.device) for name, has in present.items()}
             parts.append(engine(inputs.__getitem__, present))
-        return Maps(
+        found = Maps(
             anomaly_map=torch.cat([part.anomaly_map for part in parts]),
             pred_score=torch.cat([part.pred_score for part in parts]),
             branches={name: torch.cat([part.branches[name] for part in parts]) for name in self.views},
             present=split.present,
         )
+        extremes = extremes_on_host({FUSED: found.anomaly_map, **found.branches})
+        require_finite(extremes, lambda row: str(split.records[row].image_path))
+        return found
 
     def _rows(self, split: LoadedSplit) -> Sequence[slice]:
         return batches(len(split), self.config.training.batch_size)

@@ -127,7 +127,7 @@ def predict_inputs(detector: Detector, inputs: Inputs) -> Generator[Predicted, N
     """
 
     def build(sample: RawSample) -> tuple[np.ndarray, PreparedSample]:
-        prepared = detector.prepare(sample.sensors)
+        prepared = detector.prepare(sample.sensors, name=inputs.path(sample.record))
         return _picture(sample.sensors, prepared), prepared
 
     known = {sensor for record in inputs.records for sensor in record.files}
