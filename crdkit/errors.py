@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
+MOST_NAMES, MOST_PROBLEMS, LONGEST_VALUE = 40, 5, 100
+"""What a message lists at most: known names, problems, and characters of a value that somebody gave."""
+
+
 class CrdkitError(ValueError):
     """Wrong use or bad input; the command line prints it as one line and exits with 2.
 
@@ -174,11 +178,27 @@ def unknown_name(what: str, name: str, known: Iterable[str], *, hint: str = "") 
     Examples:
         >>> str(unknown_name("encoder", "tim", ["timm", "efficientnet_lite"]))
         "unknown encoder 'tim' - did you mean 'timm'? known: efficientnet_lite, timm"
+        >>> str(unknown_name("model", "net190", (f"net{depth}" for depth in range(100))))  # too many to list
+        "unknown model 'net190' - did you mean 'net90'? similar: net19, net10, net9, net1; 100 names are known"
     """
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    names, name = sorted(known), shorten(name)
+    close = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
     guess = f" - did you mean {close[0]!r}?" if close else " -"
-    return UnknownNameError(f"unknown {what} {name!r}{guess} known: {', '.join(names) or 'none'}{hint}")
+    if len(names) <= MOST_NAMES:
+        return UnknownNameError(f"unknown {what} {name!r}{guess} known: {', '.join(names) or 'none'}{hint}")
+    others = f" similar: {', '.join(close[1:])};" if close[1:] else ""
+    return UnknownNameError(f"unknown {what} {name!r}{guess}{others} {len(names)} names are known{hint}")
+
+
+def shorten(text: str, *, limit: int = LONGEST_VALUE) -> str:
+    """Return ``text`` as messages quote it: in one line, of ``limit`` characters at most.
+
+    Examples:
+        >>> shorten("a b"), len(shorten("x" * 5000))
+        ('a b', 100)
+    """
+    line = text if text.isprintable() else repr(text)[1:-1]
+    return line if len(line) <= limit else line[: limit - 4] + " ..."
 
 
 def first_line(error: BaseException) -> str:
@@ -189,22 +209,24 @@ def first_line(error: BaseException) -> str:
         ('no such layer', 'KeyboardInterrupt')
     """
     lines = (line.strip() for line in str(error).splitlines())
-    return next((line for line in lines if line), type(error).__name__)
+    return next((shorten(line, limit=300) for line in lines if line), type(error).__name__)
 
 
 def explain(error: ValidationError) -> str:
-    """Return every problem of a validation error in one line: the key, what is wrong, what is allowed."""
-    return "; ".join(_explain_one(problem) for problem in error.errors())
+    """Return the problems of a validation error in one line: the key, what is wrong, what is allowed."""
+    problems = error.errors(include_url=False, include_context=False)
+    shown = "; ".join(_explain_one(problem) for problem in problems[:MOST_PROBLEMS])
+    return shown + (f"; and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else "")
 
 
 def _explain_one(problem: Any) -> str:
-    path = ".".join(str(part) for part in problem["loc"] if part not in _HIDDEN_LOCATIONS)
+    path = ".".join(shorten(str(part)) for part in problem["loc"] if part not in _HIDDEN_LOCATIONS)
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{path} is missing"
     if problem["type"] == "value_error":
         return f"{path}: {message}" if path and not message.startswith(path) else message
-    return f"{path} (={problem['input']!r}): {message[0].lower()}{message[1:]}"
+    return f"{path} (={shorten(repr(problem['input']))}): {message[0].lower()}{message[1:]}"
 
 
 _HIDDEN_LOCATIONS = {"view", "function-before[validate(), any]"}

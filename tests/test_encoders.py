@@ -210,7 +210,9 @@ def test_sizes_that_a_network_cannot_see(model, size, message):
 def test_timm_names_and_layers_are_checked():
     with pytest.raises(UnknownNameError, match="unknown timm model 'wide_resnet50' - did you mean 'wide_resnet50_2'"):
         TimmEncoder(TimmConfig(model="wide_resnet50", pretrained=False))
-    with pytest.raises(ConfigError, match=r"encoder\.layers \(=\[7\]\) do not fit 'test_resnet'"):
+    with pytest.raises(
+        ConfigError, match=r"encoder\.layers \(=\[7\]\) do not fit 'test_resnet': it has the layers 0 to 4"
+    ):
         TimmEncoder(TimmConfig(model="test_resnet", layers=(7,), pretrained=False))
-    with pytest.raises(ConfigError, match=r"encoder\.layers \(=\[9\]\) do not fit efficientnet_lite0"):
+    with pytest.raises(ConfigError, match=r"encoder\.layers \(=\[9\]\) do not fit 'tf_efficientnet_lite0': it has"):
         EfficientNetLite0(encoders.build_config({"name": "efficientnet_lite0", "layers": [9]}))

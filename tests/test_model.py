@@ -158,7 +158,7 @@ def test_clear_errors():
     with pytest.raises(ConfigError, match="one size per level"):
         FeatureSpec(channels=(1, 2), sizes=(4,), signed=False)
     with pytest.raises(
-        ConfigError, match=r"student\.depths \(=\[1\]\) needs one entry >= 1 per level of the teacher \(3\)"
+        ConfigError, match=r"student\.depths \(=\[1\]\) needs an entry of 1 to 64 per teacher level \(3\)"
     ):
         build({"a": CNN}, depths=(1,))
     with pytest.raises(ConfigError, match=r"specs are for \['b'\], but the graph joins \['a'\]"):

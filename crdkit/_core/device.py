@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from crdkit.errors import ConfigError, first_line
+from crdkit.errors import ConfigError, first_line, shorten
 
 
 def select_device(name: str) -> torch.device:
@@ -18,9 +18,9 @@ def select_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = first_line(error)
-        raise ConfigError(f"training.device (={name!r}) is not available here: {reason}; use auto or cpu") from error
+    except (RuntimeError, AssertionError, ImportError) as error:
+        what = f"training.device (={shorten(name)!r})"
+        raise ConfigError(f"{what} is not available here: {first_line(error)}; use auto or cpu") from error
     return device
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,15 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_validator
 from pydantic_core import CoreSchema, core_schema
 
-from crdkit.errors import ConfigError, DuplicateNameError, PluginWarning, UnknownNameError, explain, unknown_name
+from crdkit.errors import (
+    ConfigError,
+    DuplicateNameError,
+    PluginWarning,
+    UnknownNameError,
+    explain,
+    shorten,
+    unknown_name,
+)
 
 
 class StrictConfig(BaseModel):
@@ -31,7 +40,21 @@ class StrictConfig(BaseModel):
         return value
 
 
-AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+def _absolute(path: Path) -> Path:
+    text = str(path)
+    if not text.isprintable():
+        raise ValueError(f"a path cannot hold control characters or broken text, got {shorten(text)!r}")
+    if max(len(os.fsencode(part)) for part in path.parts or ("",)) > MAX_NAME or len(os.fsencode(text)) > MAX_PATH:
+        raise ValueError(f"a file system cannot hold a path of {len(text)} characters, {shorten(text)!r}")
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{path.parts[0]!r} in {shorten(text)!r} is no home folder ({error})") from error
+
+
+MAX_NAME, MAX_PATH = 255, 4000
+"""Bytes, as file systems limit a file's name and a path."""
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 """A path that means the same from any working directory, so that a saved configuration can be moved."""
 
 
@@ -170,7 +193,9 @@ class Registry(Generic[T]):
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-            raise ConfigError(f"{self.kind} must be a name or a mapping with the key 'name', got {value!r}")
+            raise ConfigError(
+                f"{self.kind} must be a name or a mapping with the key 'name', got {shorten(repr(value))}"
+            )
         try:
             return self.get(value["name"]).Config.model_validate(value)
         except ValidationError as error:

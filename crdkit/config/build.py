@@ -8,6 +8,7 @@ import torch
 
 from crdkit.config.run_config import RunConfig
 from crdkit.data import Dataset, datasets
+from crdkit.errors import ConfigError
 from crdkit.model.crd import CRD
 from crdkit.model.encoders import Encoder, encoders
 from crdkit.model.graph import CrossmodalGraph
@@ -80,7 +81,7 @@ def build_model(config: RunConfig, *, load_weights: bool = True, specs: Mapping[
         specs: shapes of the teachers' features by modality; measured on a probe image if None.
 
     Raises:
-        ConfigError: as `build_teachers`, or the options of the students do not fit the teachers.
+        ConfigError: as `build_teachers`, or the options of the students or ``specs`` do not fit the teachers.
 
     Examples:
         >>> run = RunConfig.preset("quick").with_overrides("data.image_size=64", "student.depths=1")
@@ -91,6 +92,13 @@ def build_model(config: RunConfig, *, load_weights: bool = True, specs: Mapping[
     teachers = build_teachers(config, load_weights=load_weights)
     if specs is None:
         specs = {name: teacher.spec(config.data.image_size) for name, teacher in teachers.items()}
+    for name, spec in specs.items():
+        side = teachers[name].config.image_size or config.data.image_size
+        if spec.channels != tuple(teachers[name].channels) or max(spec.sizes) > side:
+            raise ConfigError(
+                f"features of {name!r} cannot have channels {spec.channels} and sizes {spec.sizes}: its teacher gives "
+                f"channels {tuple(teachers[name].channels)} of images of {side} x {side}"
+            )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         return CRD(

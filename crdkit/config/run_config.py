@@ -7,6 +7,7 @@ import importlib.resources
 from collections.abc import Mapping
 from itertools import takewhile
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any
 
 import yaml
@@ -17,7 +18,7 @@ from crdkit.config.overrides import apply_override, choose_by_category, keep_cho
 from crdkit.config.plugins import import_plugin, resolve_plugin
 from crdkit.config.trust import remember, require_trusted
 from crdkit.data import DatasetConfig, datasets
-from crdkit.errors import ConfigError, explain, unknown_name
+from crdkit.errors import ConfigError, explain, shorten, unknown_name
 from crdkit.model.encoders import EncoderConfig, encoders
 from crdkit.model.graph import GraphConfig
 from crdkit.model.modality_names import require_modality_name
@@ -96,7 +97,7 @@ class RunConfig(StrictConfig):
             return value
         names = value["plugins"]
         if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-            raise ConfigError(f"plugins (={names!r}) must be a list of module names or .py files")
+            raise ConfigError(f"plugins (={shorten(repr(names))}) must be a list of module names or .py files")
         resolved = (info.context or {}).get("plugins", ())  # in another working directory they still mean the same
         plugins = tuple(name if name in resolved else resolve_plugin(name, folders=[Path.cwd()]) for name in names)
         for name in plugins:
@@ -108,8 +109,13 @@ class RunConfig(StrictConfig):
     def _name_after_key(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        for key in value:
+        for key, branch in value.items():
             require_modality_name(str(key))
+            if not isinstance(branch, (BranchConfig, dict, NoneType)):
+                raise ConfigError(
+                    f"modality {key!r} (={shorten(repr(branch))}) must hold the options of a view, e.g. "
+                    f"modalities.{key}={{name: rgb}}, or null to remove it"
+                )
         return {
             key: branch if isinstance(branch, BranchConfig) else {"name": key, **(branch or {})}
             for key, branch in value.items()

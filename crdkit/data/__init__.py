@@ -53,7 +53,7 @@ class DatasetConfig(ComponentConfig):
     )
     follow_links: bool = Field(False, description="read files that symbolic links bring from outside the data folder")
     allow_overlap: bool = Field(False, description="test on samples that are also in the training or validation split")
-    workers: int | None = Field(None, ge=1, description="threads that decode files; None: one per core, 8 at most")
+    workers: int | None = Field(None, ge=1, le=256, description="threads that read files; None: one per core, up to 8")
     cache: AbsolutePath | None = Field(
         None, description="folder that keeps decoded splits for later runs; None: that of CRDKIT_CACHE, or no cache"
     )

@@ -11,6 +11,7 @@ import torch
 from crdkit._core.branches import BranchMap, by_branch, share_of_threads, side_by_side
 from crdkit._core.capture import Capture, Replays
 from crdkit._core.progress import track
+from crdkit.detector._fitting import require_fitting
 from crdkit.detector._onnx import CompiledBranch, CompiledTeacher, require_packages
 from crdkit.errors import ConfigError
 from crdkit.model.crd import CRD, Branch
@@ -43,7 +44,7 @@ class Engine:
     """
 
     def __init__(self, model: CRD, scorer: Scorer, *, fold: bool = False, capture: Capture | None = None) -> None:
-        self.scorer = scorer
+        self.scorer, self._specs = scorer, model.specs
         self.device = scorer.device
         self.teachers = model.teachers_by_modality()
         self.branches: dict[str, Branch] = {name: model.branch(name) for name in model.modalities}
@@ -67,6 +68,7 @@ class Engine:
         image = random_images(self.scorer.size)
         self.teachers = fold_teachers(self.teachers, image)
         features = {name: teacher(image) for name, teacher in self.teachers.items()}
+        require_fitting(features, self._specs, image_size=self.scorer.size)
         self.branches = {
             name: fold_where_equal(branch, lambda part: part(features).output) for name, branch in self.branches.items()
         }
@@ -146,6 +148,7 @@ class Engine:
             return self._run_branch[name](features, present)
 
         features = by_branch(each, run_teacher, self.branches)
+        require_fitting(features, self._specs, image_size=self.scorer.size)
         output = by_branch(each, run_branch, self.branches)
         return self.scorer.raw_maps(features, output, each_branch=each)
 

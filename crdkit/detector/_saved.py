@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 from torch import nn
@@ -17,7 +17,7 @@ from crdkit._core.files import below, new_folder, read_tensors, sha256_of, write
 from crdkit._core.registry import StrictConfig
 from crdkit.config.build import build_model, build_scorer
 from crdkit.config.run_config import RunConfig
-from crdkit.errors import DetectorFormatError, UnknownNameError, explain
+from crdkit.errors import ConfigError, DetectorFormatError, UnknownNameError, explain
 from crdkit.model.crd import CRD
 from crdkit.model.layers import FeatureSpec
 from crdkit.scoring.scorer import Scorer
@@ -31,9 +31,12 @@ CHECKSUMS_SINCE = 3
 WEIGHTS = "model.safetensors"
 
 
+Count = Annotated[int, Field(ge=1, le=2**20)]
+
+
 class _Spec(StrictConfig):
-    channels: tuple[int, ...]
-    sizes: tuple[int, ...]
+    channels: tuple[Count, ...]
+    sizes: tuple[Count, ...]
     signed: bool
 
 
@@ -100,7 +103,10 @@ def read_detector(path: Path, *, allow_plugins: bool = False) -> Saved:
     file, weights = path / "config.json", path / WEIGHTS
     header = read_header(file)
     config = RunConfig.from_file(header.config, file=file, allow_plugins=allow_plugins)
-    specs = {name: FeatureSpec(**spec.model_dump()) for name, spec in header.specs.items()}
+    try:
+        specs = {name: FeatureSpec(**spec.model_dump()) for name, spec in header.specs.items()}
+    except ConfigError as error:
+        raise DetectorFormatError(f"{file}: is damaged: {error}; copy the detector again") from error
     if list(specs) != list(config.modalities):
         raise DetectorFormatError(
             f"{file}: specs are for {list(specs)}, but modalities are {list(config.modalities)}; "

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import nn
 
 from crdkit._core.registry import StrictConfig
-from crdkit.errors import ConfigError
+from crdkit.errors import ConfigError, shorten
 from crdkit.model.graph import Merge
 from crdkit.model.layers import FeatureSpec, Levels, Presence, ResidualBlock, conv_bn_relu, resize_features
 
@@ -21,24 +21,24 @@ class StudentConfig(StrictConfig):
         None,
         description="residual blocks per decoder stage: one for all, or one each, coarse to fine; None: 3, 4, then 6",
     )
-    embedding_blocks: int = Field(3, ge=1, description="residual blocks of the one-class embedding")
+    embedding_blocks: int = Field(3, ge=1, le=64, description="residual blocks of the one-class embedding")
     min_width: int = Field(
-        1, ge=1, description="minimum channels inside a residual block; else half of the level's channels"
+        1, ge=1, le=4096, description="minimum channels inside a residual block; else half of the level's channels"
     )
 
     def stage_depths(self, levels: int) -> tuple[int, ...]:
         """Return the number of residual blocks of each decoder stage, coarse to fine.
 
         Raises:
-            ConfigError: ``depths`` does not have one positive entry per level.
+            ConfigError: ``depths`` does not have one entry of 1 to 64 per level.
         """
         published = tuple((3, 4, 6)[min(stage, 2)] for stage in range(levels))
         depths = published if self.depths is None else self.depths
         if isinstance(depths, int):
             depths = (depths,) * levels
-        if len(depths) != levels or min(depths) < 1:
+        if len(depths) != levels or not 1 <= min(depths) <= max(depths) <= 64:
             raise ConfigError(
-                f"student.depths (={list(depths)}) needs one entry >= 1 per level of the teacher ({levels})"
+                f"student.depths (={shorten(str(list(depths)))}) needs an entry of 1 to 64 per teacher level ({levels})"
             )
         return depths
 

@@ -19,7 +19,7 @@ from crdkit.scoring.maps import GaussianSmoothing, anomaly_map, anomaly_score
 class ScoringConfig(StrictConfig):
     """How maps become a score, and what is measured on them besides the exact metrics."""
 
-    sigma: float = Field(4.0, ge=0, description="standard deviation of the smoothing, in pixels of the map")
+    sigma: float = Field(4.0, ge=0, le=1000, description="standard deviation of the smoothing, in pixels of the map")
     sampled_thresholds: bool = Field(
         False, description="measure AU-PRO with 100 thresholds too (aupro100t_*), as some published numbers are"
     )

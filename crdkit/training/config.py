@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,6 +12,8 @@ from crdkit.errors import ConfigError
 from crdkit.training.losses import LossKind
 
 _logger = logging.getLogger(__name__)
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainingConfig(StrictConfig):
@@ -22,12 +24,12 @@ class TrainingConfig(StrictConfig):
         {'epochs': 50, 'batch_size': 16, 'schedule': 'cosine'}
     """
 
-    epochs: int = Field(200, ge=1)
-    batch_size: int = Field(16, ge=1)
-    seed: int = Field(0, ge=0, lt=2**63)
+    epochs: int = Field(200, ge=1, le=1_000_000, description="passes over the training samples")
+    batch_size: int = Field(16, ge=1, le=65_536, description="samples per step, and per prediction of a folder")
+    seed: int = Field(0, ge=0, lt=2**63, description="of initial weights, the order of samples and dropout")
     device: str = Field("auto", description="auto (CUDA if available), cpu, cuda, cuda:1, ...")
-    learning_rate: float = Field(0.005, gt=0, description="of Adam, one for each branch")
-    betas: tuple[float, float] = Field((0.5, 0.999), description="of Adam")
+    learning_rate: float = Field(0.005, gt=0, le=1000, description="of Adam, one for each branch")
+    betas: tuple[Decay, Decay] = Field((0.5, 0.999), description="of Adam: decay of the mean and of the square")
     schedule: Literal["exponential", "cosine", "constant"] = Field("exponential", description="stepped per epoch")
     gamma: float = Field(0.95, gt=0, le=1, description="factor per epoch of the exponential schedule")
     loss: LossKind = Field(

@@ -37,7 +37,7 @@ class Depth(View):
         """Options of ``depth``."""
 
         name: str = "depth"
-        sensor: str = Field("xyz", description="sensor that holds the organised scan or the depth image, metres")
+        sensor: str = Field("xyz", max_length=100, description="sensor that holds the scan or the depth image, metres")
         mode: PlaneFit = Field(
             "robust",
             description="background plane: 'robust' copes with empty corners and objects at the border, "

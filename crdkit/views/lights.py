@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import torch
 from pydantic import Field
@@ -35,7 +37,7 @@ class Lights(View):
         """Options of ``lights``."""
 
         name: str = "lights"
-        sensors: tuple[str, ...] = Field(
+        sensors: tuple[Annotated[str, Field(max_length=100)], ...] = Field(
             tuple(f"image_{light}" for light in range(6)),
             min_length=2,
             description="sensors that hold the photographs, colour or grey",

@@ -53,7 +53,7 @@ class Normals(View):
         """Options of ``normals``."""
 
         name: str = "normals"
-        sensor: str = Field("xyz", description="sensor that holds the scan, or the image of normals")
+        sensor: str = Field("xyz", max_length=100, description="sensor that holds the scan, or the image of normals")
         decode: bool = Field(False, description="for an image: resize unit vectors, not colours")
         mode: Literal["metric", "trd"] = Field("metric", description="for a scan: local plane fits, or TRD's recipe")
         scale: float = Field(

@@ -19,7 +19,7 @@ class RGB(View):
         """Options of ``rgb``."""
 
         name: str = "rgb"
-        sensor: str = Field("rgb", description="sensor that holds the colour image")
+        sensor: str = Field("rgb", max_length=100, description="sensor that holds the colour image")
 
     config: Config
 

@@ -17,8 +17,10 @@ from crdkit.views.geometry import resize_float
 
 
 def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
-    if not limits[0] < limits[1]:
-        raise ValueError(f"low (={limits[0]:g}) must be below high (={limits[1]:g})")
+    if not 0 < limits[1] - limits[0] < float("inf"):
+        raise ValueError(
+            f"low (={limits[0]:g}) must be below high (={limits[1]:g}), and not by more than floats can hold"
+        )
     return limits
 
 
@@ -42,7 +44,7 @@ class SingleChannel(View):
         """Options of ``single_channel`` and ``infrared``."""
 
         name: str = "single_channel"
-        sensor: str = Field("infrared", description="sensor that holds the image")
+        sensor: str = Field("infrared", max_length=100, description="sensor that holds the image")
         range: Annotated[tuple[float, float], AfterValidator(_ascending)] | None = Field(
             None,
             description="[low, high] in the sensor's units; null: the full range of integers, or 0 to 1 for floats",

@@ -33,9 +33,11 @@ class XYZ(View):
         """Options of ``xyz``."""
 
         name: str = "xyz"
-        sensor: str = Field("xyz", description="sensor that holds the organised scan, metres")
-        width: float = Field(0.3, gt=0, description="side of the square around the object that X and Y span, metres")
-        height: float = Field(0.1, gt=0, description="height above the background that the third channel spans, metres")
+        sensor: str = Field("xyz", max_length=100, description="sensor that holds the organised scan, metres")
+        width: float = Field(0.3, ge=1e-6, description="side of the square around the object that X and Y span, metres")
+        height: float = Field(
+            0.1, ge=1e-6, description="height above the background that the third channel spans, metres"
+        )
         plane: PlaneFit = Field("robust", description="how the background plane is fit, see depth.mode")
         background_distance: float = Field(
             0.005, gt=0, le=1, description="points farther than this from the plane are foreground, metres"

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import nn
 
 from crdkit._core.registry import Component, ComponentConfig, Registry
-from crdkit.errors import ConfigError, first_line
+from crdkit.errors import ConfigError, first_line, shorten
 from crdkit.model.layers import FeatureSpec, Levels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Normalisation = Literal["imagenet", "model"]
+
+
+def _fine_to_coarse(layers: tuple[int, ...]) -> tuple[int, ...]:
+    if list(layers) != sorted(set(layers), key=lambda layer: (layer < 0, layer)):
+        raise ValueError(f"name each layer once, fine to coarse, e.g. [1, 2, 3]; got {shorten(str(list(layers)))}")
+    return layers
+
+
+Layers = Annotated[tuple[int, ...], Field(min_length=1, max_length=64), AfterValidator(_fine_to_coarse)]
+"""Which of a network's levels of features a teacher gives; negative ones count from the last."""
 
 _HOOK_LOCK = threading.RLock()
 """Held while a network with hooks runs: they store features where another thread's call would overwrite them."""
@@ -34,7 +45,10 @@ class EncoderConfig(ComponentConfig):
     """
 
     image_size: int | None = Field(
-        None, ge=1, description="side of the square image that this teacher sees, in pixels; null: data.image_size"
+        None,
+        ge=1,
+        le=4096,
+        description="side of the square image that this teacher sees, in pixels; null: data.image_size",
     )
 
     def at(self, image_size: int) -> Self:
@@ -176,6 +190,16 @@ def _check_levels(levels: Any, name: str) -> None:
                 f"encoder {name!r} lets gradients through level {index}: a teacher is frozen; "
                 "do not enable gradients in its forward pass"
             )
+
+
+def layers_misfit(model: str, layers: Sequence[int]) -> ConfigError:
+    """Describe ``layers`` that timm's ``model`` does not have, or in another order."""
+    import timm
+
+    with torch.random.fork_rng(devices=[]):
+        count = len(getattr(timm.create_model(model, pretrained=False), "feature_info", ()))
+    known = f"it has the layers 0 to {count - 1}, fine to coarse" if count else "it offers no layers"
+    return ConfigError(f"encoder.layers (={list(layers)}) do not fit {model!r}: {known}")
 
 
 encoders: Registry[Encoder] = Registry("encoder", package=__name__)

@@ -11,7 +11,16 @@ import torch
 from pydantic import Field
 
 from crdkit.errors import ConfigError, DataError
-from crdkit.model.encoders import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderConfig, Normalisation, encoders
+from crdkit.model.encoders import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Encoder,
+    EncoderConfig,
+    Layers,
+    Normalisation,
+    encoders,
+    layers_misfit,
+)
 from crdkit.model.layers import Levels
 
 
@@ -23,7 +32,7 @@ class EfficientNetLiteConfig(EncoderConfig):
         (1, 2)
     """
 
-    layers: tuple[int, ...] = Field((1, 2, 3), min_length=1, description="timm's out_indices, fine to coarse")
+    layers: Layers = Field((1, 2, 3), description="timm's out_indices, fine to coarse")
     normalisation: Normalisation = Field(
         "imagenet", description="mean and std: ImageNet's, or 0.5 and 0.5 as timm states for this model"
     )
@@ -119,7 +128,7 @@ def _create(config: EfficientNetLiteConfig) -> Any:
     try:
         return timm.create_model(f"tf_{config.name}", pretrained=False, features_only=True, out_indices=config.layers)
     except (AssertionError, IndexError, ValueError) as error:
-        raise ConfigError(f"encoder.layers (={list(config.layers)}) do not fit {config.name}: {error}") from error
+        raise layers_misfit(f"tf_{config.name}", config.layers) from error
 
 
 def _last_stage(network: Any) -> int:

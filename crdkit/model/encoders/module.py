@@ -13,7 +13,8 @@ from crdkit.errors import ConfigError, CrdkitError, unknown_name
 from crdkit.model.encoders import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderConfig, encoders
 from crdkit.model.layers import Levels
 
-Positive = Annotated[float, Field(gt=0)]
+Moderate = Annotated[float, Field(ge=-1e6, le=1e6)]
+Positive = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 class ModuleConfig(EncoderConfig):
@@ -30,7 +31,9 @@ class ModuleConfig(EncoderConfig):
         pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$",
         description="package.module:callable; the callable takes no argument and returns the network",
     )
-    mean: tuple[float, float, float] = Field(IMAGENET_MEAN, description="of the images the network was trained on")
+    mean: tuple[Moderate, Moderate, Moderate] = Field(
+        IMAGENET_MEAN, description="of the images the network was trained on"
+    )
     std: tuple[Positive, Positive, Positive] = Field(IMAGENET_STD, description="likewise, the standard deviation")
 
 

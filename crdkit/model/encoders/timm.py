@@ -9,7 +9,16 @@ from pydantic import Field
 
 from crdkit._core.registry import AbsolutePath
 from crdkit.errors import ConfigError, DataError, first_line, unknown_name
-from crdkit.model.encoders import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderConfig, Normalisation, encoders
+from crdkit.model.encoders import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Encoder,
+    EncoderConfig,
+    Layers,
+    Normalisation,
+    encoders,
+    layers_misfit,
+)
 from crdkit.model.layers import Levels
 
 if TYPE_CHECKING:
@@ -32,11 +41,11 @@ class TimmConfig(EncoderConfig):
 
     name: Literal["timm"] = "timm"
     model: str = Field("wide_resnet50_2.tv_in1k", description="timm's model name, tag included")
-    layers: tuple[int, ...] = Field((1, 2, 3), min_length=1, description="timm's out_indices, fine to coarse")
+    layers: Layers = Field((1, 2, 3), description="timm's out_indices, fine to coarse")
     pretrained: bool = Field(True, description="False: random weights, for tests")
     weights: AbsolutePath | None = Field(None, description="local .safetensors or .pth file instead of a download")
     normalisation: Normalisation = Field("model", description="mean and std: timm's for this model, or ImageNet's")
-    seed: int = Field(0, description="of the random weights if pretrained is false")
+    seed: int = Field(0, ge=-(2**63), lt=2**63, description="of the random weights if pretrained is false")
 
 
 @encoders.register("timm")
@@ -97,9 +106,7 @@ def _create(config: TimmConfig, *, pretrained: bool) -> Any:
         except (AssertionError, IndexError, ValueError) as error:
             if isinstance(error, ValueError) and pretrained:
                 raise _download_error(config.model, error) from error
-            raise ConfigError(
-                f"encoder.layers (={list(config.layers)}) do not fit {config.model!r}: {error}"
-            ) from error
+            raise layers_misfit(config.model, config.layers) from error
         except (OSError, RuntimeError) as error:
             if not pretrained:
                 raise
@@ -116,7 +123,7 @@ def _needs_fixed_size(model: str) -> bool:
 
     architecture = model.partition(".")[0]
     if not timm.is_model(architecture):
-        raise unknown_name("timm model", architecture, timm.list_models())
+        raise unknown_name("timm model", architecture, timm.list_models(), hint="; list them with timm.list_models()")
     try:
         cfg = timm.get_pretrained_cfg(model)
     except RuntimeError as error:  # the architecture is known, its tag is not

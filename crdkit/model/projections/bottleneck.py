@@ -26,7 +26,7 @@ class Bottleneck(Projection):
         """Options of ``bottleneck``."""
 
         name: Literal["bottleneck"] = "bottleneck"
-        size: int = Field(8, ge=1, description="side of the compressed map, in positions")
+        size: int = Field(8, ge=1, le=256, description="side of the compressed map, in positions")
 
     def __init__(self, config: Config, *, source: FeatureSpec, target: FeatureSpec) -> None:
         super().__init__(config, source=source, target=target)

@@ -23,7 +23,7 @@ class WeightedConfig(AggregationConfig):
     """
 
     name: Literal["weighted"] = "weighted"
-    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
+    weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
         {}, description="weight of each modality's normalised map; every modality needs one, 0 leaves it out"
     )
 
@@ -44,8 +44,10 @@ class WeightedConfig(AggregationConfig):
                 f"aggregation.weights (={self.weights}) has no weight for modality {', '.join(map(repr, missing))}; "
                 "give every modality one, 0 to leave it out"
             )
-        if self.weights and not any(self.weights.values()):
-            raise ConfigError(f"aggregation.weights (={self.weights}) are all 0; give one modality a weight above 0")
+        if self.weights and max(self.weights.values()) < 1e-6:
+            raise ConfigError(
+                f"aggregation.weights (={self.weights}) are all 0; give one modality a weight of 1e-6 or more"
+            )
 
 
 @aggregations.register("weighted")
