@@ -320,5 +320,5 @@ def test_a_damaged_checkpoint_stops_the_command_line_and_starting_over_replaces_
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "epoch-000001.safetensors: is a damaged checkpoint" in error
-    fit(tiny, out)
+    fit(tiny, out, overwrite=True)
     assert [Path(file).name for file in (out / "checkpoints").iterdir()] == ["epoch-000002.safetensors"]

@@ -193,12 +193,19 @@ def test_an_internal_error_is_told_apart(capsys, monkeypatch):
 def test_sweep(capsys, scans, tmp_path):
     out = tmp_path / "sweep"
     arguments = ("sweep", "quick", f"data.root={scans}", *TINY, "training.epochs=1", "--out", out)
-    code, printed, err = run(capsys, *arguments, "--categories", "biscuit", "biscit", "--seeds", 0, 1)
+    error = fails(capsys, *arguments, "--categories", "biscuit", "biscit", "--seeds", 0, 1)
+    assert "unknown category 'biscit' - did you mean 'biscuit'? known: biscuit" in error
+    assert not out.exists()  # before anything is trained
+    (scans / "damaged").mkdir()
+    try:
+        code, printed, err = run(capsys, *arguments, "--categories", "biscuit", "damaged", "--seeds", 0, 1)
+    finally:
+        (scans / "damaged").rmdir()
     assert code == 2
     assert "sweep: 4/4 in" in err
-    assert "skipped biscit seed 1: " in err
-    assert err.splitlines()[-1].startswith(f"error: {out}: 2 of 4 runs were skipped (biscit seed 0, biscit seed 1)")
-    assert "skipped: biscit seed 0: " in printed
+    assert "skipped damaged seed 1: " in err
+    assert err.splitlines()[-1].startswith(f"error: {out}: 2 of 4 runs were skipped (damaged seed 0, damaged seed 1)")
+    assert "skipped: damaged seed 0: " in printed
     assert all(len(line) <= 80 for line in printed.splitlines() if line.startswith("biscuit "))
     assert {entry.name for entry in out.iterdir()} == {
         ".sweep", "biscuit", "results.md", "results.csv", "results.json",
@@ -207,7 +214,7 @@ def test_sweep(capsys, scans, tmp_path):
     code, again, err = run(capsys, *arguments, "--resume", "--seeds", 0, 1)  # all categories: biscuit alone
     assert code == 0
     assert err.splitlines() == ["sweep: 2/2 done before"]
-    assert "biscit" not in again
+    assert "damaged" not in again
     assert [line for line in printed.splitlines() if line.startswith("biscuit ")] == [
         line for line in again.splitlines() if line.startswith("biscuit ")
     ]
@@ -218,7 +225,12 @@ def test_careless_sweeps_end_in_one_line(capsys, scans, tmp_path):
     assert "--seeds needs at least one value" in fails(capsys, *arguments, "--seeds")
     assert "--categories needs at least one value" in fails(capsys, *arguments, "--categories", "--resume")
     assert "--seeds" in fails(capsys, *arguments, "--seeds", "one")
-    assert "No such option: -1" in fails(capsys, *arguments, "--seeds", "0", "-1")
+    for seeds in (["-1"], ["0", "-1"]):
+        error = fails(capsys, *arguments, "--seeds", *seeds)
+        assert "Invalid value for '--seeds'" in error
+        assert "greater than or equal to 0" in error
+    for option, override in (("--seeds", "training.seed=0"), ("--categories", "data.category=gear")):
+        assert f"{override} is not among {option} 1 2; a sweep" in fails(capsys, *arguments, option, 1, 2, override)
     assert "must look like key.path=value" in fails(capsys, *arguments, "bagel")
     assert "did you mean 'epochs'" in fails(capsys, *arguments, "--seeds", 0, 1, "training.epoch=3")
     assert not (tmp_path / "sweep").exists()
@@ -256,7 +268,7 @@ def test_ctrl_c_in_training(scans, tmp_path):
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert err.splitlines()[-1] == "interrupted"
-    assert {entry.name for entry in out.iterdir()} == {"config.yaml", "log.jsonl"}
+    assert {entry.name for entry in out.iterdir()} == {"config.yaml", "data.json", "log.jsonl"}
 
 
 def test_importing_is_quick_and_has_no_effects():

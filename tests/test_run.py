@@ -45,7 +45,8 @@ def without_times(folder):
 
 def test_run_directory_follows_the_contract(finished, tiny):
     assert {entry.name for entry in finished.iterdir()} == {
-        "config.yaml", "log.jsonl", "metrics.json", "scores.csv", "report.html", "figures", "detector", "checkpoints",
+        "config.yaml", "data.json", "log.jsonl", "metrics.json", "scores.csv", "report.html", "figures", "detector",
+        "checkpoints",
     }  # fmt: skip
     assert RunConfig.from_yaml(finished / "config.yaml") == tiny
     metrics = read_metrics(finished)
@@ -234,15 +235,12 @@ def test_evaluate_a_finished_run(finished, scans, tmp_path):
 @pytest.mark.parametrize(
     ("step", "left"),
     [
-        ("detector.Detector.calibrate", {"config.yaml", "log.jsonl", "checkpoints"}),
-        ("runs._pipeline.write_results", {"config.yaml", "log.jsonl", "checkpoints", "detector"}),
-        (
-            "runs._pipeline.finish",
-            {"config.yaml", "log.jsonl", "checkpoints", "scores.csv", "report.html", "figures", "detector"},
-        ),
+        ("detector.Detector.calibrate", set()),
+        ("runs._pipeline.write_results", {"detector"}),
+        ("runs._pipeline.finish", {"scores.csv", "report.html", "figures", "detector"}),
     ],
 )
-def test_an_interrupted_run_can_be_started_again(tiny, tmp_path, monkeypatch, step, left):
+def test_an_interrupted_run_can_be_resumed(tiny, tmp_path, monkeypatch, step, left):
     def interrupt(*_args, **_kwargs):
         raise KeyboardInterrupt
 
@@ -250,11 +248,12 @@ def test_an_interrupted_run_can_be_started_again(tiny, tmp_path, monkeypatch, st
         patch.setattr(f"crdkit.{step}", interrupt)
         with pytest.raises(KeyboardInterrupt):
             fit(tiny, tmp_path / "run")
-    assert {entry.name for entry in (tmp_path / "run").iterdir()} == left
+    always = {"config.yaml", "data.json", "log.jsonl", "checkpoints"}
+    assert {entry.name for entry in (tmp_path / "run").iterdir()} == always | left
     monkeypatch.setattr("crdkit.runs.directory.write_report", lambda *_args, **_options: None)
-    fit(tiny, tmp_path / "run")
+    fit(tiny, tmp_path / "run", resume=True)
     assert (tmp_path / "run/metrics.json").is_file()
-    with pytest.raises(CrdkitError, match=r"run: is not empty \(holds checkpoints, config\.yaml, detector"):
+    with pytest.raises(CrdkitError, match="run: is not empty: it holds a finished run"):
         fit(tiny, tmp_path / "run")
 
 

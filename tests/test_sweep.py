@@ -11,6 +11,7 @@ from statistics import mean, stdev
 import pytest
 from made_up_runs import make_up, metrics_of
 
+from crdkit.cli import main
 from crdkit.data.discover import list_categories
 from crdkit.errors import ConfigError, CrdkitError, DataError
 from crdkit.runs import fit as run_module
@@ -32,6 +33,8 @@ def made_up(monkeypatch):
         make_up(config, folder, resume=resume)
 
     monkeypatch.setattr(sweep_module, "fit", fit)
+    monkeypatch.setattr(sweep_module, "require_category", lambda _config: None)
+    monkeypatch.setattr(sweep_module, "list_categories", lambda _config: list(CATEGORIES))
     return folders
 
 
@@ -186,6 +189,29 @@ def test_variants_of_aggregation_and_scoring_are_trained_once(tiny, tmp_path, mo
     sweep(short, out=tmp_path / "both", variants={"max": variants["max"], "norm": ["aggregation.name=normalised_sum"]},
           categories=["biscuit"], resume=True)  # fmt: skip
     assert trained[2:] == [tmp_path / "both/norm/biscuit/seed0"]
+
+
+def test_an_unknown_category_is_refused_before_the_others_are_trained(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep_module, "fit", lambda *_args, **_options: pytest.fail("nothing may be trained"))
+    with pytest.raises(ConfigError, match=r"unknown category 'biscit' - did you mean 'biscuit'\? known: biscuit"):
+        sweep(tiny, out=tmp_path / "out", categories=["biscuit", "biscit"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "runs"),
+    [
+        (["training.seed=4"], ["biscuit/seed4", "gear/seed4"]),
+        (["data.category=gear", "training.seed=4"], ["gear/seed4"]),
+        (["data={name: mvtec3d, category: gear}", "--seeds", "1", "2"], ["gear/seed1", "gear/seed2"]),
+        (["training.seed=0", "--categories", "gear"], ["gear/seed0"]),
+        ([], ["biscuit/seed0", "gear/seed0"]),
+    ],
+)
+def test_category_and_seed_may_be_given_as_overrides(made_up, tiny, tmp_path, arguments, runs):
+    (tmp_path / "base.yaml").write_text(tiny.to_yaml())
+    assert main(["--quiet", "sweep", str(tmp_path / "base.yaml"), *arguments, "--out", str(tmp_path / "out")]) == 0
+    assert [folder.relative_to(tmp_path / "out").as_posix() for folder in made_up] == runs
 
 
 def test_categories_are_those_that_the_dataset_lists(tiny, scans, tmp_path):

@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 PARTIAL = ".partial"
 """Suffix of the hidden name of a file or folder until it is complete; only a killed process leaves one behind."""
+LOCK = ".lock"
+"""Hidden file in a folder that a run is written to; see `crdkit._core.locks`."""
 _HEADER = "crdkit"
 _CHECKSUM = "sha256"
 
@@ -74,8 +76,10 @@ def new_folder(path: Path) -> Iterator[Path]:
         require_new_folder(path)
         partial.mkdir(parents=True)
         yield partial
-        if target.exists():
-            target.rmdir()  # it is empty; some systems cannot rename onto an existing folder
+        require_new_folder(path)  # another process may have been quicker
+        if target.exists():  # it is empty; some systems cannot rename onto an existing folder
+            (target / LOCK).unlink(missing_ok=True)
+            target.rmdir()
         partial.rename(target)
     except OSError as error:
         raise _cannot_write(path, error) from error
@@ -90,8 +94,13 @@ def require_new_folder(path: Path) -> None:
         CrdkitError: ``path`` exists and is not an empty folder.
     """
     target = path.expanduser().resolve()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and not is_empty(target):
         raise CrdkitError(f"{path} exists and is not an empty folder; choose another one or delete it first")
+
+
+def is_empty(path: Path) -> bool:
+    """Return whether ``path`` is a folder that holds nothing but the lock of a killed process, if that."""
+    return path.is_dir() and all(entry.name == LOCK for entry in path.iterdir())
 
 
 def write_tensors(

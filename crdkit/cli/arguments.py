@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
+
+from crdkit.errors import ConfigError
 
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Config keys to change.")]
 
@@ -14,6 +17,47 @@ AllowPlugins = Annotated[
     typer.Option("--allow-plugins", help="Import and run the code that the file or run names; only if you trust it."),
 ]
 """For every command that reads a configuration or a detector from a file."""
+T = TypeVar("T")
+
+
+def one_choice(
+    option: str,
+    chosen: Sequence[T] | None,
+    key: str,
+    value: T | None,
+    overrides: Sequence[str] | None,
+    *,
+    before: T | None = None,
+) -> Sequence[T] | None:
+    """Return what an option lists, or the one value that an override sets instead; None for neither.
+
+    Args:
+        option: its name.
+        chosen: its values; None or empty if it was not given.
+        key: of the configuration, which the option replaces.
+        value: of that key.
+        overrides: as given.
+        before: the key's value without them.
+
+    Raises:
+        ConfigError: an override sets a value that the option does not list.
+
+    Examples:
+        >>> one_choice("--seeds", None, "training.seed", 3, ["training.seed=3"], before=0)
+        [3]
+        >>> one_choice("--seeds", [0, 1], "training.seed", 3, ["training.epochs=9"], before=3)
+        [0, 1]
+    """
+    if value == before and not any(override.partition("=")[0].strip() == key for override in overrides or ()):
+        return chosen or None
+    if not chosen:
+        return None if value is None else [value]
+    if value not in chosen:
+        listed = " ".join(map(str, chosen))
+        raise ConfigError(
+            f"{key}={value} is not among {option} {listed}; a sweep runs what the option lists: leave one out"
+        )
+    return chosen
 
 
 class ListsOfValues(TyperCommand):
@@ -25,7 +69,7 @@ class ListsOfValues(TyperCommand):
         repeated: list[str] = []
         current, empty = "", ""
         for place, argument in enumerate([*args, "--"]):
-            if current and not argument.startswith("-") and "=" not in argument:
+            if current and (not argument.startswith("-") or _is_negative(argument)) and "=" not in argument:
                 repeated += [current, argument]
                 empty = ""
                 continue
@@ -36,3 +80,8 @@ class ListsOfValues(TyperCommand):
                 return list(super().parse_args(ctx, [*repeated, *args[place:]]))
             repeated += [] if current else [argument]
         return repeated
+
+
+def _is_negative(argument: str) -> bool:
+    """Return whether an argument is a number below zero, which the option itself will refuse, and no option."""
+    return argument[:1] == "-" and argument[1:].isdigit()

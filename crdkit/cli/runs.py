@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crdkit.cli.arguments import AllowPlugins, Overrides
+from crdkit.cli.arguments import AllowPlugins, Overrides, one_choice
 
 
 def demo(
@@ -31,6 +31,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an unfinished run in --out; leave a finished one alone.")
     ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out, finished or not.")] = False,
     allow_plugins: AllowPlugins = False,
 ) -> None:
     """Train a detector, evaluate it, and write a run directory; ranks started by torchrun train it together."""
@@ -44,7 +45,7 @@ def train(
     config = load_config(preset, allow_plugins=allow_plugins).with_overrides(*(overrides or ()))
     ranks = Ranks.from_environment()
     set_quiet(is_quiet() or not ranks.is_main)
-    fit(config, out, resume=resume, ranks=ranks)
+    fit(config, out, resume=resume, overwrite=overwrite, ranks=ranks)
     if not ranks.is_main:
         return
     show_metrics(read_metrics(out))
@@ -97,6 +98,9 @@ def sweep(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue in a folder of this sweep: finished runs are read, not repeated.")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the runs of this sweep in --out, finished or not.")
+    ] = False,
     allow_plugins: AllowPlugins = False,
 ) -> None:
     """Train and evaluate over categories and seeds; ranks started by torchrun share the runs."""
@@ -104,8 +108,13 @@ def sweep(
     from crdkit.config import load_config
     from crdkit.runs.sweep import sweep as run_sweep
 
-    config = load_config(preset, allow_plugins=allow_plugins).with_overrides(*(overrides or ()))
-    outcome = run_sweep(config, out=out, categories=categories or None, seeds=seeds or [0], resume=resume)
+    base = load_config(preset, allow_plugins=allow_plugins)
+    config = base.with_overrides(*(overrides or ()))
+    named = one_choice(
+        "--categories", categories, "data.category", config.data.category, overrides, before=base.data.category
+    )
+    numbered = one_choice("--seeds", seeds, "training.seed", config.training.seed, overrides, before=base.training.seed)
+    outcome = run_sweep(config, out=out, categories=named, seeds=numbered or [0], resume=resume, overwrite=overwrite)
     if outcome.is_main:
         show_sweep(outcome)
         show(f"tables: {out / 'results.md'}, results.csv, results.json")

@@ -9,7 +9,7 @@ from typing import Any
 from crdkit.data import SPLITS, Dataset, DatasetConfig, Split, datasets
 from crdkit.data._folders import require_root
 from crdkit.data._names import subfolders
-from crdkit.errors import CrdkitError, DataError
+from crdkit.errors import CrdkitError, DataError, unknown_name
 
 _FALLBACK_LAYOUT = "folder"  # it reads nearly anything, so other layouts come first
 
@@ -67,6 +67,28 @@ def list_categories(config: DatasetConfig) -> list[str]:
         why = reasons.get(config.name, "it holds no folders")
         raise DataError(f"{root}: data.root holds no category in the layout {config.name!r}: {why}")
     return found
+
+
+def require_category(config: DatasetConfig) -> None:
+    """Refuse a category that has no folder in ``config.root``, with the nearest one that has.
+
+    Raises:
+        DataError: the root is not set or does not exist.
+        UnknownNameError: there is no such category.
+
+    Examples:
+        >>> import tempfile
+        >>> from crdkit.data.synthetic import write_mvtec3d
+        >>> with tempfile.TemporaryDirectory() as scratch:
+        ...     root = write_mvtec3d(Path(scratch, "scans"), categories=["gear"], train=1, test_per_defect=0, size=32)
+        ...     require_category(datasets.build_config({"name": "mvtec3d", "root": root, "category": "geer"}))
+        Traceback (most recent call last):
+            ...
+        crdkit.errors.UnknownNameError: unknown category 'geer' - did you mean 'gear'? known: gear
+    """
+    root = require_root(config.root)
+    if config.category is not None and not (root / config.category).is_dir():
+        raise unknown_name("category", config.category, subfolders(root))
 
 
 def open_samples(folder: Path, trained_on: DatasetConfig) -> Dataset:

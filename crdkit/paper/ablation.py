@@ -65,7 +65,13 @@ def ablate(
         CrdkitError: see `crdkit.runs.sweep.sweep`.
     """
     outcome = sweep(
-        base.with_overrides(SAMPLED), variants=variants, out=out, categories=categories, seeds=seeds, resume=True
+        base.with_overrides(SAMPLED),
+        variants=variants,
+        out=out,
+        categories=categories,
+        seeds=seeds,
+        resume=True,
+        missing="skip",
     )
     if not outcome.is_main:
         return outcome

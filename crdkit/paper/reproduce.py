@@ -144,7 +144,9 @@ def reproduce(
     Raises:
         CrdkitError: see `crdkit.runs.sweep.sweep`.
     """
-    outcome = sweep(base.with_overrides(SAMPLED), out=out, categories=categories, seeds=seeds, resume=True)
+    outcome = sweep(
+        base.with_overrides(SAMPLED), out=out, categories=categories, seeds=seeds, resume=True, missing="skip"
+    )
     if not outcome.is_main:
         return outcome
     summary = outcome.summary()

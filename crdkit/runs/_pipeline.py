@@ -6,7 +6,7 @@ import logging
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from crdkit.config.run_config import RunConfig
 from crdkit.data import SPLITS, SampleRecord, Split
 from crdkit.data.overlap import refuse_overlap
 from crdkit.detector import Detector
-from crdkit.errors import MissingSplitError
+from crdkit.errors import DataError, MissingSplitError
 from crdkit.model.crd import CRD
 from crdkit.model.shapes import feature_bytes
+from crdkit.runs.begin import begin
 from crdkit.runs.directory import finish, write_results
+from crdkit.runs.fingerprint import Fingerprint, Reading, require_same_data
 from crdkit.scoring.measure import measure
 from crdkit.training import EpochLog
 from crdkit.training.step import uses_bf16
@@ -31,6 +33,24 @@ from crdkit.views.split import LoadedSplit, Views, list_split, load_split
 PHASES = ("load", "teacher", "train", "evaluate")
 
 _logger = logging.getLogger(__name__)
+
+
+def require_unchanged(folder: Path, config: RunConfig) -> None:
+    """Refuse data that differ from what the finished run of ``config`` in ``folder`` has read.
+
+    Raises:
+        DataError: a split differs; the message says which samples.
+        CrdkitError: the record of what was read is damaged.
+    """
+    run, begun = Pipeline(config), Fingerprint.read(folder)
+    if begun is None:  # a run of an earlier version
+        return
+    try:
+        records = {split: run.records_of(split) for split in SPLITS if split in begun.splits}
+    except DataError as error:
+        _logger.info("%s: its data cannot be compared with what it has read: %s", folder, error)
+        return
+    require_same_data(folder, Reading(run.dataset, records))
 
 
 class Clock:
@@ -72,6 +92,10 @@ class Pipeline:
         self.records: dict[Split, Sequence[SampleRecord]] = {}
         self.splits: dict[Split, LoadedSplit] = {}
         self.overlapping = 0
+        self.fingerprint: Fingerprint | None = None
+        """Of the data, once they are loaded, if the run has a directory."""
+        self._folder: Path | None = None
+        self._reading: Reading | None = None
 
     def list(self, splits: Sequence[Split], *, optional: Split | None = None) -> None:
         """List the samples of ``splits``, so that missing files show before anything is written or decoded.
@@ -84,14 +108,22 @@ class Pipeline:
             DataError: see `Dataset.records`, and `require_apart`.
         """
         for name in splits:
-            incomplete = name == "test" and self.config.training.modality_dropout > 0
             try:
-                self.records[name] = list_split(self.dataset, name, views=self.views, incomplete=incomplete)
+                self.records[name] = self.records_of(name)
             except MissingSplitError as error:
                 if name != optional:
                     raise
                 _logger.info("no metrics will be measured: %s", error)
         self.require_apart({})
+
+    def records_of(self, split: Split) -> Sequence[SampleRecord]:
+        """List the samples of one split.
+
+        Raises:
+            DataError: see `Dataset.records`.
+        """
+        incomplete = split == "test" and self.config.training.modality_dropout > 0
+        return list_split(self.dataset, split, views=self.views, incomplete=incomplete)
 
     def require_apart(self, trained_on: Mapping[Split, Sequence[SampleRecord]]) -> None:
         """Refuse test samples that are also in the training data, which are listed here or ``trained_on`` elsewhere.
@@ -101,17 +133,32 @@ class Pipeline:
         """
         self.overlapping = refuse_overlap({**trained_on, **self.records}, allow=self.config.data.allow_overlap)
 
-    def load(self, splits: Sequence[Split] = SPLITS) -> None:
-        """Load those of ``splits`` that were listed into host memory.
+    def begin(self, folder: Path | None, held: ExitStack, *, resume: bool = False, overwrite: bool = False) -> None:
+        """Begin the run directory, until ``held`` is closed; see `crdkit.runs.begin.begin`. None: do nothing.
 
         Raises:
-            DataError: a file is missing or unreadable.
+            CrdkitError: what `crdkit.runs.begin.begin` raises.
+        """
+        if folder is None:
+            return
+        self._folder, self._reading = folder, Reading(self.dataset, self.records)
+        held.enter_context(begin(folder, self.config, reading=self._reading, resume=resume, overwrite=overwrite))
+
+    def load(self, splits: Sequence[Split] = SPLITS) -> None:
+        """Load those of ``splits`` that were listed into host memory, and keep the fingerprint of a run's data.
+
+        Raises:
+            DataError: a file is missing or unreadable, or was changed meanwhile.
         """
         with self.clock("load"):
             for name in splits:
                 if name in self.records:
                     records = self.records[name]
                     self.splits[name] = load_split(self.dataset, name, views=self.views, records=records)
+            if self._folder is not None and self._reading is not None:
+                # after decoding, when the files are in the system's memory
+                self.fingerprint = self._reading.fingerprint(Fingerprint.read(self._folder))
+                self.fingerprint.write(self._folder)
 
     def place(self, model: CRD, device: torch.device, *, features: torch.dtype | None = None) -> None:
         """Choose what is kept where, log it, and move the splits' views from host memory to their places.

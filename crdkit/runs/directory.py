@@ -1,15 +1,14 @@
-"""A run directory: what is in it, and how it is begun, written and read."""
+"""A run directory: what is in it, and how it is written and read; `crdkit.runs.begin` begins one."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from crdkit._core.files import PARTIAL, write_text
+from crdkit._core.files import write_text
 from crdkit.config.run_config import RunConfig
 from crdkit.data import HOW_READ
 from crdkit.errors import ConfigError, CrdkitError, UntrustedCodeError
@@ -19,22 +18,6 @@ from crdkit.scoring.scorer import Maps
 from crdkit.scoring.table import scores_csv
 from crdkit.training import EpochLog
 from crdkit.views.split import LoadedSplit
-
-OURS = {"config.yaml", "log.jsonl", "scores.csv", "report.html", "figures", "detector", "checkpoints"}
-"""What a run writes before metrics.json; without that file it is unfinished, and the next run replaces it."""
-RESUMED = {"config.yaml", "checkpoints"}
-"""Those that are kept when an unfinished run is resumed."""
-
-
-def begin(folder: Path, config: RunConfig, *, resume: bool = False) -> Path:
-    """Create the run directory, or empty that of an unfinished run except its checkpoints, and write config.yaml.
-
-    Raises:
-        CrdkitError: the folder holds other files or cannot be written.
-    """
-    prepare_folder(folder, keep=RESUMED if resume else ())
-    write_text(folder / "config.yaml", config.to_yaml())
-    return folder
 
 
 def require_same_config(folder: Path, config: RunConfig) -> bool:
@@ -59,7 +42,7 @@ def require_same_config(folder: Path, config: RunConfig) -> bool:
             there, here = (repr(values[key]) if key in values else "not set" for values in (begun, wanted))
             raise ConfigError(
                 f"{folder}: holds a run with another configuration: {key} is {there} there, but {here} now; "
-                "resume with the same one, or choose a new folder"
+                "resume with the same one, give --overwrite (overwrite=True) to replace it, or choose a new folder"
             )
     return True
 
@@ -70,33 +53,6 @@ def _flatten(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flatten(value, f"{path}.{key}" if path else str(key))
     else:
         yield path, values
-
-
-def prepare_folder(folder: Path, *, keep: Collection[str] = ()) -> Path:
-    """Create ``folder``, or remove what an unfinished run of ours left there, except the names in ``keep``."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        found = {entry.name for entry in folder.iterdir()}
-        if found and not _is_unfinished(found):
-            raise CrdkitError(
-                f"{folder}: is not empty (holds {', '.join(sorted(found)[:4])}); choose a new folder or empty this one"
-            )
-        # config.yaml last: without it nothing here is recognised as ours
-        for name in sorted(found.difference(keep), key=lambda name: name == "config.yaml"):
-            entry = folder / name
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
-    except OSError as error:
-        raise CrdkitError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    return folder
-
-
-def _is_unfinished(names: set[str]) -> bool:
-    # a detector alone may be somebody's copy; next to the other files of a run it is ours
-    partial = {name for name in names if name.startswith(".") and name.endswith(PARTIAL)}
-    return names - partial <= OURS and bool(names & {"config.yaml", "scores.csv"})
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from crdkit.detector import Detector, detector_folder
 from crdkit.errors import ConfigError, CrdkitError, MissingSplitError
 from crdkit.model.crd import CRD
 from crdkit.runs._pipeline import Pipeline
-from crdkit.runs.directory import begin, prepare_folder
+from crdkit.runs.begin import prepare_folder
 
 
 def evaluate_run(
@@ -53,10 +53,13 @@ def evaluate_run(
             f"{error}; to measure, give labelled data with data.root=...; to score samples, use `crdkit predict`"
         ) from error
     run.require_apart(_training_records(detector.config, config))
-    target = None if out is None else prepare_folder(Path(out))
-    run.load()
-    run.place(detector.model, detector.device)
-    return run.finish(detector, target)
+    target = None if out is None else Path(out)
+    with ExitStack() as held:
+        if target is not None:
+            held.enter_context(prepare_folder(target))
+        run.load()
+        run.place(detector.model, detector.device)
+        return run.finish(detector, target)
 
 
 def _training_records(*configs: RunConfig) -> dict[Split, list[SampleRecord]]:
@@ -69,7 +72,7 @@ def _training_records(*configs: RunConfig) -> dict[Split, list[SampleRecord]]:
     return found
 
 
-def rescore(config: RunConfig, run: Path | str, out: Path | str) -> dict[str, Any]:
+def rescore(config: RunConfig, run: Path | str, out: Path | str, *, overwrite: bool = False) -> dict[str, Any]:
     """Write to ``out`` what `fit` would for ``config``, with the students of a finished run; see `same_students`.
 
     The run directory has no log.jsonl and no checkpoints/, and its seconds are only those of reading and scoring.
@@ -80,7 +83,7 @@ def rescore(config: RunConfig, run: Path | str, out: Path | str) -> dict[str, An
         CrdkitError: ``out`` holds other files or cannot be written.
     """
     detector = Detector.load(Path(run) / "detector", device=config.training.device)
-    return score_students(config, detector.model, out, students=str(run))
+    return score_students(config, detector.model, out, students=str(run), overwrite=overwrite)
 
 
 def same_students(one: RunConfig, other: RunConfig) -> bool:
@@ -96,7 +99,9 @@ def same_students(one: RunConfig, other: RunConfig) -> bool:
     return one.model_copy(update={"aggregation": other.aggregation, "scoring": other.scoring}) == other
 
 
-def score_students(config: RunConfig, model: CRD, out: Path | str | None, *, students: str) -> dict[str, Any]:
+def score_students(
+    config: RunConfig, model: CRD, out: Path | str | None, *, students: str, overwrite: bool = False
+) -> dict[str, Any]:
     """Calibrate a trained model, score it, and return its metrics.
 
     Args:
@@ -104,6 +109,7 @@ def score_students(config: RunConfig, model: CRD, out: Path | str | None, *, stu
         model: the teachers and students.
         out: new or empty folder for a run directory without log.jsonl and checkpoints/; None writes nothing.
         students: where they come from, for metrics and report.
+        overwrite: replace the run in ``out``, finished or not.
 
     Raises:
         DataError: the data cannot be read.
@@ -111,8 +117,10 @@ def score_students(config: RunConfig, model: CRD, out: Path | str | None, *, stu
     """
     run, device = Pipeline(config), select_device(config.training.device)
     run.list(SPLITS[1:], optional="test")
-    folder = None if out is None else begin(Path(out), config)
-    run.load()
-    run.place(model.to(device), device)
-    detector = run.calibrate(model, device)
-    return run.finish(detector, folder, save=True, students=students)
+    folder = None if out is None else Path(out)
+    with ExitStack() as held:
+        run.begin(folder, held, overwrite=overwrite)
+        run.load()
+        run.place(model.to(device), device)
+        detector = run.calibrate(model, device)
+        return run.finish(detector, folder, save=True, students=students)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -13,16 +14,22 @@ from crdkit.config.build import build_model
 from crdkit.config.run_config import RunConfig
 from crdkit.data import SPLITS
 from crdkit.detector import Detector
+from crdkit.errors import ConfigError
 from crdkit.model.crd import CRD
-from crdkit.runs._pipeline import Pipeline
-from crdkit.runs.directory import begin, is_finished, log_to, require_same_config
+from crdkit.runs._pipeline import Pipeline, require_unchanged
+from crdkit.runs.directory import is_finished, log_to, require_same_config
 from crdkit.training import Checkpoints, EpochLog, TeacherFeatures, feature_dtype, require_trainable, train
 
 _logger = logging.getLogger(__name__)
 
 
 def fit(
-    config: RunConfig, out: Path | str | None = None, *, resume: bool = False, ranks: Ranks | None = None
+    config: RunConfig,
+    out: Path | str | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    ranks: Ranks | None = None,
 ) -> Detector:
     """Train a detector on ``config.data``; with ``out``, write a complete run directory as well.
 
@@ -30,18 +37,20 @@ def fit(
 
     Args:
         config: the run.
-        out: new or empty folder for config.yaml, metrics.json, scores.csv, log.jsonl, report.html and
-            detector/; None to only train and calibrate. What an unfinished run left there is replaced.
+        out: new or empty folder for config.yaml, data.json, metrics.json, scores.csv, log.jsonl, report.html and
+            detector/; None to only train and calibrate. No other process may write there at the same time.
         resume: continue from the newest checkpoint of an unfinished run in ``out``, to the same result as without the
-            interruption; a finished run is left unchanged.
+            interruption; a finished run is left unchanged. Both must have read the data that are there now.
+        overwrite: replace the run in ``out``, finished or not.
         ranks: processes that train this one detector together, each with its share of every batch; ``out`` is then a
             folder that all can read, and only rank 0 writes there. None: this process trains alone.
 
     Raises:
         ConfigError: the configuration lacks something, or this machine does; or the run to resume has other settings.
         DetectorFormatError: the checkpoint to resume from is damaged.
-        DataError: the data cannot be read.
-        CrdkitError: ``out`` holds other files or cannot be written, or training diverged.
+        DataError: the data cannot be read, or are not those of the run to resume.
+        CrdkitError: ``out`` holds a run and neither ``resume`` nor ``overwrite`` is set, or other files; it is being
+            written by another process, or cannot be written; or training diverged.
 
     Examples:
         >>> import tempfile
@@ -60,27 +69,32 @@ def fit(
         >>> detector.sensors, list(detector.views)
         (('rgb', 'xyz'), ['rgb', 'depth'])
     """
-    if resume and out is not None and require_same_config(Path(out), config) and is_finished(Path(out)):
-        _logger.info("%s: this run is already finished", out)
-        return Detector.load(Path(out) / "detector", device=config.training.device)
+    target = None if out is None else Path(out)
+    if resume and overwrite:
+        raise ConfigError("resume and overwrite exclude each other: give --resume to go on, or --overwrite to replace")
+    if resume and target is not None and require_same_config(target, config) and is_finished(target):
+        _logger.info("%s: this run is already finished", target)
+        require_unchanged(target, config)
+        return Detector.load(target / "detector", device=config.training.device)
     ranks = ranks or Ranks()
     ranks.use_local_device()
     run, device = Pipeline(config), select_device(config.training.device)
     require_trainable(config.training, device, ranks)
     dtype = feature_dtype(config.training, device)
-    run.list(SPLITS[:2] if out is None else SPLITS, optional="test")
-    folder = Path(out) if out is not None and ranks.is_main else None
-    with ranks.group(cuda=device.type == "cuda"):
-        ranks.follow_main(lambda: None if folder is None else begin(folder, config, resume=resume))
-        run.load(SPLITS[:2] if folder is None else SPLITS)  # rank 0 alone scores the test split
-        with run.clock("teacher"):
-            model = build_model(config).to(device)
-        run.place(model, device, features=dtype)
-        checkpoints = None if out is None else Checkpoints(Path(out) / "checkpoints")
-        history = _train_students(run, model, dtype, checkpoints=checkpoints, ranks=ranks, folder=folder)
-    detector = run.calibrate(model, device)
-    if folder is not None:
-        run.finish(detector, folder, history=history, save=True, world_size=ranks.world_size)
+    run.list(SPLITS[:2] if target is None else SPLITS, optional="test")
+    folder = target if ranks.is_main else None
+    with ExitStack() as held:
+        with ranks.group(cuda=device.type == "cuda"):
+            ranks.follow_main(lambda: run.begin(folder, held, resume=resume, overwrite=overwrite))
+            run.load(SPLITS[:2] if folder is None else SPLITS)  # rank 0 alone scores the test split
+            with run.clock("teacher"):
+                model = build_model(config).to(device)
+            run.place(model, device, features=dtype)
+            checkpoints = None if target is None else Checkpoints(target / "checkpoints")
+            history = _train_students(run, model, dtype, checkpoints=checkpoints, ranks=ranks, folder=folder)
+        detector = run.calibrate(model, device)
+        if folder is not None:
+            run.finish(detector, folder, history=history, save=True, world_size=ranks.world_size)
     return detector
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from crdkit._core.distributed import Ranks, claim
-from crdkit._core.files import write_text
+from crdkit._core.files import is_empty, write_text
+from crdkit._core.locks import hold
 from crdkit._core.progress import overall
 from crdkit.config.run_config import RunConfig
-from crdkit.data.discover import list_categories
+from crdkit.data.discover import list_categories, require_category
 from crdkit.errors import ConfigError, CrdkitError
+from crdkit.runs._pipeline import require_unchanged
+from crdkit.runs.begin import discard
 from crdkit.runs.directory import is_finished, read_metrics, require_same_config
 from crdkit.runs.evaluate import rescore, same_students
 from crdkit.runs.fit import fit
@@ -128,6 +132,8 @@ def sweep(
     seeds: Sequence[int] = (0,),
     variants: Mapping[str, Sequence[str]] | None = None,
     resume: bool = False,
+    overwrite: bool = False,
+    missing: Literal["refuse", "skip"] = "refuse",
 ) -> Sweep:
     """Run ``base`` for every category and seed in ``out/<category>/seed<seed>``, and write the tables into ``out``.
 
@@ -142,26 +148,35 @@ def sweep(
         variants: overrides by label; each is a sweep of its own in ``out/<label>``. Variants that differ only in
             aggregation or scoring share their students: they are trained once, and scored in every way.
         resume: continue in a folder that a sweep has written: finished runs are read, interrupted ones continue from
-            their newest checkpoint, the rest are run.
+            their newest checkpoint, the rest are run. Those there must have read the data that are there now.
+        overwrite: replace the runs of this sweep that ``out`` holds; whatever else lies there is left alone.
+        missing: what to do about a category that has no folder in ``data.root``: refuse the sweep, or skip its runs.
 
     Raises:
         ConfigError: a name or an override is refused, or a run in ``out`` has another configuration.
-        DataError: ``categories`` is None and ``data.root`` holds none.
-        CrdkitError: ``out`` is not empty and ``resume`` is false, or cannot be written.
+        DataError: ``categories`` is None and ``data.root`` holds none, or a run in ``out`` has read other data.
+        CrdkitError: ``out`` is not empty and neither ``resume`` nor ``overwrite`` is set; another sweep writes there;
+            or it cannot be written.
     """
+    if resume and overwrite:
+        raise ConfigError("resume and overwrite exclude each other: give --resume to go on, or --overwrite to replace")
     out = Path(out)
     names = list_categories(base.data) if categories is None else categories
     jobs = list(_plan_jobs(base, out=out, categories=names, seeds=seeds, variants=variants or {"": ()}))
+    if missing == "refuse":
+        for config in {job.category: job.config for job in jobs}.values():
+            require_category(config.data)
     ranks = Ranks.from_environment()
-    ranks.agree(lambda: _prepare_folder(out, jobs, resume=resume))
-    ranks.use_local_device()
-    work = _Worker(out=out, jobs=jobs, is_main=ranks.is_main)
-    work.do()
-    done = [job.result() for job in jobs if job.finished]
-    skipped = [Skipped(job=job, reason=work.skipped[job.folder]) for job in jobs if job.folder in work.skipped]
-    outcome = Sweep(out=out, jobs=jobs, results=done, skipped=skipped, is_main=ranks.is_main)
-    if ranks.is_main:
-        outcome.write()
+    with ExitStack() as held:
+        ranks.agree(lambda: _prepare_folder(out, jobs, held, resume=resume, overwrite=overwrite))
+        ranks.use_local_device()
+        work = _Worker(out=out, jobs=jobs, is_main=ranks.is_main)
+        work.do()
+        done = [job.result() for job in jobs if job.finished]
+        skipped = [Skipped(job=job, reason=work.skipped[job.folder]) for job in jobs if job.folder in work.skipped]
+        outcome = Sweep(out=out, jobs=jobs, results=done, skipped=skipped, is_main=ranks.is_main)
+        if ranks.is_main:
+            outcome.write()
     return outcome
 
 
@@ -195,13 +210,20 @@ def _plan_jobs(
                 )
 
 
-def _prepare_folder(out: Path, jobs: Sequence[Job], *, resume: bool) -> None:
-    """Prepare ``out``; refuse a folder that is not empty or was written by another configuration."""
+def _prepare_folder(out: Path, jobs: Sequence[Job], held: ExitStack, *, resume: bool, overwrite: bool) -> None:
+    """Prepare ``out`` and keep other sweeps out of it; refuse what another configuration or other data have written."""
+    held.enter_context(hold(out))
     try:
-        if not resume and out.exists() and any(out.iterdir()):
-            raise CrdkitError(f"{out}: is not empty; give --resume to continue the sweep in it, or choose a new folder")
+        if not (resume or overwrite or is_empty(out)):
+            raise CrdkitError(
+                f"{out}: is not empty; give --resume to continue the sweep in it, --overwrite to replace its runs, or "
+                "choose a new folder"
+            )
         for job in jobs:
-            require_same_config(job.folder, job.config)
+            if overwrite:
+                discard(job.folder)
+            elif require_same_config(job.folder, job.config) and job.finished:
+                require_unchanged(job.folder, job.config)
         (out / STATE).mkdir(parents=True, exist_ok=True)
         for record in (out / STATE).glob("*.skipped"):
             record.unlink()  # will be tried again
@@ -261,7 +283,7 @@ class _Worker:
                 fit(job.config, job.folder, resume=True)
             else:
                 _logger.info("reusing the students of %s", trained)
-                rescore(job.config, trained, job.folder)
+                rescore(job.config, trained, job.folder, overwrite=True)
         except CrdkitError as error:
             self.skipped[job.folder] = str(error)
             write_text(self._state_file(job, "skipped"), str(error))

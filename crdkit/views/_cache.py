@@ -21,17 +21,16 @@ import torch
 
 from crdkit._core.files import PARTIAL, read_tensors, write_tensors
 from crdkit.data import HOW_READ, Dataset, SampleRecord
+from crdkit.data.cache import cache_folder
 from crdkit.errors import CacheWarning, CrdkitError
 from crdkit.views import View
 
 FORMAT_VERSION = 1
-VARIABLE = "CRDKIT_CACHE"
-"""Environment variable with the folder that is used if ``data.cache`` is not set."""
 
 _UNHASHED_OPTIONS = {"on_bad_sample", *HOW_READ}  # options that do not change decoded values
 _LIBRARIES = ("numpy", "pillow", "scikit-learn", "scipy", "tifffile", "torch")  # libraries whose versions may
 _HASHED_ROOMS = ("data", "views")  # rooms whose code decides what a view is,
-_EXCLUDED_FILES = {"check.py", "discover.py"}  # except these files
+_EXCLUDED_FILES = {"cache.py", "check.py", "discover.py"}  # except these files
 _ABANDONED_SECONDS = 86400.0
 
 
@@ -113,8 +112,8 @@ def find_entry(dataset: Dataset, records: Sequence[SampleRecord], *, views: Mapp
     Warns:
         CacheWarning: the code of a part is not in a file, so that a change of it would go unnoticed.
     """
-    folder = dataset.config.cache or os.environ.get(VARIABLE)
-    if not folder or not records:
+    folder = cache_folder(dataset.config)
+    if folder is None or not records:
         return None
     try:
         sources = _source_hashes([type(part) for part in (dataset, *views.values())])
@@ -132,7 +131,7 @@ def find_entry(dataset: Dataset, records: Sequence[SampleRecord], *, views: Mapp
         "options": {str(path): _status(path) for path in _option_files([dataset, *views.values()])},
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-    path = Path(folder).expanduser().absolute() / f"{records[0].split}-{digest[:32]}.safetensors"
+    path = folder / f"{records[0].split}-{digest[:32]}.safetensors"
     return CacheEntry(path, limit_gib=dataset.config.cache_gib)
 
 
