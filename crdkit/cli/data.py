@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crdkit.data import Dataset
 
 
 def make_data(
@@ -44,18 +49,53 @@ def check_data(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A category folder, or a folder that holds category folders.")
     ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[data.KEY=VALUE]...", help="How the data is read: data.scale.depth=0.001, ..."),
+    ] = None,
     layout: Annotated[str | None, typer.Option(help="Name of a dataset; recognised by default.")] = None,
 ) -> None:
-    """Read every file of a dataset and list what is wrong or unusual; exit code 2 if it would ruin a training."""
-    from crdkit.cli.tables import show_check
+    """Read every file of a dataset, list what is wrong or unusual, and say how to train on it.
+
+    The exit code is 2 if a training would refuse the data, or be ruined by it.
+    """
+    from crdkit.cli.tables import show, show_check
+    from crdkit.config.suggest import suggest_training
     from crdkit.data.check import check_dataset
-    from crdkit.data.discover import open_datasets
-    from crdkit.errors import DataError
+    from crdkit.data.discover import recognise
+    from crdkit.errors import CrdkitError, DataError
 
     errors = 0
-    for dataset in open_datasets(folder, layout=layout):
+    for found in recognise(folder, layout=layout):
+        dataset = with_data_options(found.dataset, overrides or ())
         checked = check_dataset(dataset)
         show_check(checked)
+        for name, reason in found.others.items():
+            show(f"not the layout {name}: {reason}")
         errors += checked.count("error")
+        if checked.count("error"):
+            continue
+        try:
+            suggested = suggest_training(dataset, *(overrides or ()))
+        except CrdkitError as error:
+            show(f"error: a training would refuse it: {error}")
+            errors += 1
+            continue
+        for note in suggested.notes:
+            show(f"note: {note}")
+        show(f"train: {suggested.command(f'runs/{checked.folder.name}')}")
     if errors:
         raise DataError(f"{folder}: {errors} {'error' if errors == 1 else 'errors'} above; fix the data, or remove it")
+
+
+def with_data_options(dataset: Dataset, overrides: Sequence[str]) -> Dataset:
+    """Return the dataset with other ``data.*`` options."""
+    from crdkit.config import RunConfig
+    from crdkit.config.build import build_dataset
+    from crdkit.errors import ConfigError
+
+    for override in overrides:
+        if not override.startswith("data.") or override.startswith(("data.name=", "data.root=", "data.category=")):
+            raise ConfigError(f"override {override!r}: only data.* keys that say how DIR is read can be set here")
+    run = RunConfig.preset("quick").model_copy(update={"data": dataset.config})
+    return build_dataset(run.with_overrides(*overrides)) if overrides else dataset

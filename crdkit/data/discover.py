@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,25 @@ from crdkit.data._names import subfolders
 from crdkit.errors import CrdkitError, DataError, unknown_name
 
 _FALLBACK_LAYOUT = "folder"  # it reads nearly anything, so other layouts come first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recognised:
+    """The layout of a category, and what the layouts that were tried besides lack.
+
+    Examples:
+        >>> import tempfile
+        >>> from crdkit.data.synthetic import write_mvtec3d
+        >>> with tempfile.TemporaryDirectory() as scratch:
+        ...     root = write_mvtec3d(Path(scratch, "scans"), categories=["gear"], train=1, test_per_defect=0, size=32)
+        ...     (found,) = recognise(root)
+        >>> found.dataset.config.name, list(found.others)
+        ('mvtec3d', ['eyecandies'])
+    """
+
+    dataset: Dataset
+    others: Mapping[str, str]
+    """By name of the layout."""
 
 
 def open_datasets(folder: Path, *, layout: str | None = None) -> list[Dataset]:
@@ -34,13 +54,23 @@ def open_datasets(folder: Path, *, layout: str | None = None) -> list[Dataset]:
         >>> [(dataset.config.name, dataset.config.category) for dataset in found]
         [('mvtec3d', 'biscuit'), ('mvtec3d', 'capsule'), ('mvtec3d', 'gear')]
     """
+    return [found.dataset for found in recognise(folder, layout=layout)]
+
+
+def recognise(folder: Path, *, layout: str | None = None) -> list[Recognised]:
+    """Do what `open_datasets` does, and say why other layouts were not taken.
+
+    Raises:
+        DataError: no category was found; the message says what each layout lacks.
+        UnknownNameError: there is no such layout.
+    """
     if not folder.is_dir():
         raise DataError(f"{folder}: is not a folder; give a category folder, or one that holds category folders")
     names = [layout] if layout else sorted(datasets, key=lambda name: name == _FALLBACK_LAYOUT)
     folder = folder.expanduser().resolve()
     reasons: dict[str, str] = {}
     for candidates in ([folder], [folder / name for name in subfolders(folder)]):
-        found = [dataset for path in candidates if (dataset := _recognise(path, names, reasons)) is not None]
+        found = [result for path in candidates if (result := _recognise(path, names, reasons)) is not None]
         if found:
             return found
     raise DataError(f"{folder}: holds no category in a known layout: {_join_reasons(reasons)}")
@@ -129,17 +159,21 @@ def _candidates(folder: Path, trained_on: DatasetConfig) -> list[DatasetConfig]:
     return [*found, datasets.build_config({"name": _FALLBACK_LAYOUT, **shared, **loose})]
 
 
-def _recognise(path: Path, names: Sequence[str], reasons: dict[str, str]) -> Dataset | None:
+def _recognise(path: Path, names: Sequence[str], reasons: dict[str, str]) -> Recognised | None:
     """Return the dataset that can list most splits of ``path``, the first of several; None if none lists any."""
-    best, most = None, 0
+    best, most, here = None, 0, dict[str, str]()
     for name in names:
         config = datasets.build_config({"name": name, "root": path.parent, "category": path.name})
-        listed = _count_listable(config, SPLITS, reasons)
+        listed = _count_listable(config, SPLITS, here)
         if listed > most:
             best, most = datasets.build(config), listed
         if most == len(SPLITS):
             break
-    return best
+    for name, reason in here.items():
+        reasons.setdefault(name, reason)
+    if best is None:
+        return None
+    return Recognised(dataset=best, others={name: why for name, why in here.items() if name != best.config.name})
 
 
 def _config_for(config: DatasetConfig, category: Path) -> DatasetConfig:

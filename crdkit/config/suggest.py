@@ -1,0 +1,174 @@
+"""A first training for a dataset: which preset reads it, and what must be set because its sensors are others."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shlex
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import yaml
+
+from crdkit.config.build import build_dataset, build_views
+from crdkit.config.run_config import RunConfig
+from crdkit.data import Dataset, SampleRecord, Sensors
+from crdkit.errors import ConfigError, CrdkitError, DataError
+
+_PRESETS = {"mvtec3d": "quick", "eyecandies": "quick-eyecandies"}
+_TEACHER = "encoder: {name: efficientnet_lite0}"
+_LIKE_DEPTH = re.compile("depth|height|range|tof|disparity|profile", re.IGNORECASE)
+_MAX_LOOKED_AT = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """A training that reads every sensor of a dataset, to start from."""
+
+    preset: str
+    overrides: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What was guessed, in plain words."""
+
+    def config(self) -> RunConfig:
+        """Return the configuration of the training."""
+        return RunConfig.preset(self.preset).with_overrides(*self.overrides)
+
+    def command(self, out: str) -> str:
+        """Return the command that runs it.
+
+        Examples:
+            >>> Suggestion(preset="quick", overrides=("data.root=/my data", "data.category=a")).command("runs/a")
+            "crdkit train quick 'data.root=/my data' data.category=a --out runs/a"
+        """
+        return shlex.join(["crdkit", "train", self.preset, *self.overrides, "--out", out])
+
+
+def suggest_training(dataset: Dataset, *overrides: str) -> Suggestion:
+    """Return a training on ``dataset`` and check on a sample that its modalities can read the sensors.
+
+    Colour images become ``rgb``, scans ``depth``, images with one channel ``single_channel`` with the range of their
+    values, or ``depth`` if the sensor's name says so.
+
+    Args:
+        dataset: its training split is looked at.
+        overrides: ``data.*`` keys that the training has too.
+
+    Raises:
+        ConfigError: an override is refused.
+        DataError: no sample can be read, or a modality cannot read the sensors.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from crdkit.data.folder import Folder
+        >>> from crdkit.data.synthetic import write_folder
+        >>> with tempfile.TemporaryDirectory() as scratch:
+        ...     options = {"sensors": ["infrared"], "train": 3, "test_per_defect": 0, "size": 32}
+        ...     root = write_folder(Path(scratch, "scans"), categories=["gear"], **options)
+        ...     found = suggest_training(Folder(Folder.Config(root=root, category="gear")))
+        >>> found.overrides[3:5]
+        ('modalities.rgb=null', 'modalities.depth=null')
+        >>> found.overrides[5].split(", range")[0]
+        'modalities.infrared={name: single_channel, sensor: infrared'
+    """
+    config = dataset.config
+    preset = _PRESETS.get(config.name, "quick")
+    where = [f"data.name={config.name}"] if RunConfig.preset(preset).data.name != config.name else []
+    where += [
+        f"data.root={config.root}",
+        *([f"data.category={config.category}"] if config.category else []),
+        *overrides,
+    ]
+    samples = _look_at(build_dataset(RunConfig.preset(preset).with_overrides(*where)))
+    modalities, notes = ([], []) if config.name in _PRESETS else _modalities(samples, RunConfig.preset(preset))
+    suggestion = Suggestion(preset=preset, overrides=(*where, *modalities), notes=tuple(notes))
+    run = suggestion.config()
+    data = build_dataset(run)
+    record, _ = samples[0]
+    sensors = data.read(record).sensors
+    for name, view in build_views(run).items():
+        try:
+            view(sensors, image_size=run.data.image_size)
+        except DataError as error:
+            raise DataError(f"{record.image_path}: modality {name!r} cannot be made of it: {error}") from error
+    return suggestion
+
+
+def _look_at(dataset: Dataset) -> list[tuple[SampleRecord, Sensors]]:
+    """Return some readable samples of the training split, spread over it."""
+    records = dataset.records("train")
+    step = math.ceil(len(records) / _MAX_LOOKED_AT)
+    found, reason = [], ""
+    for record in records[::step]:
+        try:
+            found.append((record, dataset.read(record).sensors))
+        except CrdkitError as error:
+            reason = str(error)
+    if not found:
+        raise DataError(reason)
+    return found
+
+
+def _modalities(samples: Sequence[tuple[SampleRecord, Sensors]], preset: RunConfig) -> tuple[list[str], list[str]]:
+    """Return the overrides that give every sensor a modality, and what was guessed."""
+    known = {(view.config.name, *view.sensors): name for name, view in build_views(preset).items()}
+    scales: list[str] = []
+    notes: list[str] = []
+    kept: set[str] = set()
+    wanted: dict[str, str] = {}
+    for sensor in samples[0][1]:
+        arrays = [sensors[sensor] for _, sensors in samples if sensor in sensors]
+        kind, options = _kind(sensor, arrays[0]), ""
+        if (kind, sensor) in known:
+            kept.add(known[kind, sensor])
+            continue
+        if kind == "depth" and np.issubdtype(arrays[0].dtype, np.integer):
+            scales.append(f"data.scale.{sensor}=0.001")
+            notes.append(f"sensor {sensor!r} is taken for depth in millimetres, by its name")
+        if kind == "single_channel" and arrays[0].dtype != np.uint8:
+            low, high = _limits(arrays)
+            options = f", range: [{low:g}, {high:g}]"
+            notes.append(f"sensor {sensor!r} is seen from {low:g} to {high:g}, by {len(arrays)} training samples")
+        name = _modality(sensor, preset, taken={*kept, *wanted})
+        wanted[name] = f"modalities.{name}={{name: {kind}, sensor: {_quoted(sensor)}{options}, {_TEACHER}}}"
+    removed = [f"modalities.{name}=null" for name in preset.modalities if name not in kept and name not in wanted]
+    return [*scales, *removed, *wanted.values()], notes
+
+
+def _kind(sensor: str, array: np.ndarray) -> str:
+    """Return the view that reads such an array."""
+    if array.ndim == 3:
+        return "rgb" if array.dtype == np.uint8 else "depth"
+    if array.dtype != np.uint8 and _LIKE_DEPTH.search(sensor):
+        return "depth"
+    return "single_channel"
+
+
+def _limits(arrays: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Return a range that holds all values, a tenth of their span wider on both sides, with few digits."""
+    low = min(float(np.nanmin(array)) for array in arrays)
+    high = max(float(np.nanmax(array)) for array in arrays)
+    margin = (high - low) / 10 or max(abs(high), 1.0) / 10
+    unit = 10.0 ** math.floor(math.log10(margin))
+    low, high = math.floor((low - margin) / unit) * unit, math.ceil((high + margin) / unit) * unit
+    return (max(low, 0.0), high) if np.issubdtype(arrays[0].dtype, np.unsignedinteger) else (low, high)
+
+
+def _modality(sensor: str, preset: RunConfig, *, taken: Collection[str]) -> str:
+    """Return a name for the modality of a sensor: its own, or the nearest one that a configuration accepts."""
+    name = re.sub(r"\W", "_", sensor)
+    name = name if name.isidentifier() else f"sensor_{name}"
+    try:
+        preset.with_overrides(f"modalities.{name}={{name: rgb, {_TEACHER}}}")
+    except ConfigError:
+        name = f"sensor_{name}"
+    return name if name not in taken else f"{name}_{len(taken)}"
+
+
+def _quoted(text: str) -> str:
+    """Return ``text`` as a value in YAML, in quotes if it would be anything but text."""
+    plain = re.fullmatch(r"[A-Za-z_][\w-]*", text) and yaml.safe_load(text) == text
+    return text if plain else json.dumps(text, ensure_ascii=False)
