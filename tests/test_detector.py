@@ -32,7 +32,9 @@ def test_result_has_the_inputs_size(detector, samples):
     assert result.anomaly_map.shape == (64, 128)
     assert result.anomaly_map.dtype == np.float32
     assert {name: maps.shape for name, maps in result.maps.items()} == {"rgb": (64, 128), "depth": (64, 128)}
-    assert set(result.to_dict()) == {"anomaly_map", "pred_score", "maps", "pred_scores", "missing"}
+    assert set(result.to_dict()) == {
+        *("anomaly_map", "pred_score", "pred_label", "threshold", "p_value", "maps", "pred_scores", "missing"),
+    }
     assert isinstance(result.score, float)
 
 

@@ -49,7 +49,7 @@ def test_a_folder_of_the_detectors_layout(capsys, finished, scans, tmp_path):
     expected = read_scores(finished)
     assert printed == f"{out}: {len(expected)} samples\n"
     rows = read_scores(out)
-    assert [list(row) for row in rows] == [list(row) for row in expected]
+    assert [list(row) for row in rows] == [[*row, "pred_label", "threshold", "p_value"] for row in expected]
     for row, one in zip(rows, expected, strict=True):
         assert [row[key] for key in ("image_path", "defect_type", "gt_label")] == [
             one[key] for key in ("image_path", "defect_type", "gt_label")
@@ -75,8 +75,8 @@ def test_a_folder_of_the_detectors_layout(capsys, finished, scans, tmp_path):
     code, printed, _ = run(capsys, "--quiet", "predict", finished / "detector", scans)
     assert code == 0
     lines = printed.splitlines()
-    assert lines[0].split() == ["image_path", "pred_score"]
-    assert [line.split()[0] for line in lines[1:]] == [row["image_path"] for row in expected]
+    assert lines[0].split() == ["image_path", "pred_score", "p_value", "pred_label"]
+    assert [line.split()[0] for line in lines[1:-1]] == [row["image_path"] for row in expected]
 
 
 def test_files_without_labels_and_pairs_of_one_sample(capsys, finished, scans, tmp_path):
@@ -97,7 +97,7 @@ def test_files_without_labels_and_pairs_of_one_sample(capsys, finished, scans, t
     pair = (f"xyz={source / 'xyz/001.tiff'}", f"rgb={source / 'rgb/001.png'}")
     code, printed, err = run(capsys, "--quiet", "predict", finished, *pair, "training.device=cpu")
     assert (code, err) == (0, "")
-    path, score = printed.splitlines()[1].split()
+    path, score, *_ = printed.splitlines()[1].split()
     assert path == str(source / "xyz/001.tiff")
     assert float(score) == pytest.approx(float(rows[1]["pred_score"]), rel=1e-4)
     assert run(capsys, "--quiet", "predict", finished, *pair, "--out", tmp_path / "one")[0] == 0

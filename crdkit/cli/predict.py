@@ -10,6 +10,8 @@ import typer
 
 from crdkit.cli.arguments import AllowPlugins
 
+_LABELS = {True: "anomalous", False: "normal", None: ""}
+
 
 def predict(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or detector directory.")],
@@ -41,8 +43,12 @@ def predict(
         typer.echo(f"{out}: {count} {'sample' if count == 1 else 'samples'}")
         return
     width = max(len(samples.path(record)) for record in samples.records)
-    typer.echo(f"{'image_path':<{width}}  pred_score")
+    normals = detector.normal_scores
+    typer.echo(f"{'image_path':<{width}}  pred_score" + ("  p_value  pred_label" if normals else ""))
     with closing(predict_inputs(detector, samples)) as predicted:
         for record, _, found in predicted:
             without = f"  without {', '.join(found.missing)}" if found.missing else ""
-            typer.echo(f"{samples.path(record):<{width}}  {found.score:<10.6g}{without}".rstrip())
+            judged = f"  {found.p_value:<7.3g}  {_LABELS[found.label]:<10}" if found.p_value is not None else ""
+            typer.echo(f"{samples.path(record):<{width}}  {found.score:<10.6g}{judged}{without}".rstrip())
+    if normals:
+        typer.echo(normals.describe())

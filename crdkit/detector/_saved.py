@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, FiniteFloat, ValidationError
 from torch import nn
 
 import crdkit
@@ -52,6 +52,8 @@ class DetectorHeader(StrictConfig):
     """Checksum of the file beside it, by name; empty before version 3."""
     sensors: dict[str, Any] = Field(default_factory=dict)
     """See `Saved.sensor_statistics`."""
+    normal_scores: tuple[FiniteFloat, ...] = ()
+    """See `Saved.normal_scores`."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class Saved:
     scorer: Scorer
     sensor_statistics: Mapping[str, Any] = field(default_factory=dict)
     """What the sensors of the training samples were like; ``sensors`` in config.json."""
+    normal_scores: Sequence[float] = ()
+    """Of the samples that it was calibrated on, ascending."""
 
 
 def detector_folder(folder: Path | str) -> Path:
@@ -84,6 +88,7 @@ def write_detector(path: Path, detector: Saved) -> None:
         "config": detector.config.model_dump(mode="json"),
         "specs": {name: asdict(spec) for name, spec in detector.model.specs.items()},
         "sensors": dict(detector.sensor_statistics),
+        "normal_scores": list(detector.normal_scores),
     }
     parts: Mapping[str, nn.Module] = {"model": detector.model, "scorer": detector.scorer}
     state = {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
@@ -132,7 +137,7 @@ def read_detector(path: Path, *, allow_plugins: bool = False) -> Saved:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise DetectorFormatError(f"{weights}: does not fit its config.json: {reason}") from error
-    return Saved(config, model, scorer, sensor_statistics=header.sensors)
+    return Saved(config, model, scorer, sensor_statistics=header.sensors, normal_scores=header.normal_scores)
 
 
 def read_config(path: Path | str, *, allow_plugins: bool = False) -> RunConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from crdkit.detector._saved import Saved, read_detector, write_detector
 from crdkit.detector.prediction import Prediction
 from crdkit.errors import DataError
 from crdkit.model.crd import CRD
+from crdkit.scoring.normal_scores import NormalScores
 from crdkit.scoring.scorer import Maps, Scorer
 from crdkit.views import View
 from crdkit.views.split import LoadedSplit, batches, stack_views
@@ -37,6 +39,7 @@ class Detector:
         scorer: the calibrated aggregation and the smoothing.
         sensor_statistics: what the sensors of the training samples were like, by name: plain values, saved with the
             detector as ``sensors`` in its config.json.
+        normal_scores: of the samples that it was calibrated on; predictions are judged against them.
 
     Examples:
         >>> import tempfile, crdkit
@@ -58,11 +61,13 @@ class Detector:
         model: CRD,
         scorer: Scorer,
         sensor_statistics: Mapping[str, Any] | None = None,
+        normal_scores: Iterable[float] = (),
     ) -> None:
         self.config = config.model_copy(update={"by_category": {}})  # chosen in training: no override chooses again
         self.model = model.eval()
         self.scorer = scorer.eval()
         self.sensor_statistics: dict[str, Any] = dict(sensor_statistics or {})
+        self.normal_scores = NormalScores(normal_scores)
         self._preparation = Preparation(config)
         self._predictor = Predictor(model, scorer, graph=config.training.graph != "off")
 
@@ -83,7 +88,13 @@ class Detector:
 
     def with_config(self, config: RunConfig) -> Detector:
         """Return a detector with the same parts, for a run that differs in what they do not depend on: data, device."""
-        return Detector(config=config, model=self.model, scorer=self.scorer, sensor_statistics=self.sensor_statistics)
+        return Detector(
+            config=config,
+            model=self.model,
+            scorer=self.scorer,
+            sensor_statistics=self.sensor_statistics,
+            normal_scores=self.normal_scores.values,
+        )
 
     def to(self, device: str | torch.device) -> Detector:
         """Move to ``device`` and return self; also call it after you change weights of `model` yourself.
@@ -134,7 +145,7 @@ class Detector:
             return stack_views([seen[name](measured, image_size=size) if name in seen else None], size)
 
         sample = PreparedSample(height=height, width=width, views={}, missing=missing)
-        return self._predictor([sample], view)[0]
+        return self._judge(self._predictor([sample], view))[0]
 
     def predict_batch(self, samples: Sequence[Sensors]) -> list[Prediction]:
         """Find defects in several samples at once, each as `predict` takes it; their sizes may differ.
@@ -184,7 +195,18 @@ class Detector:
         if not samples:
             return []
         size = self.config.data.image_size
-        return self._predictor(samples, lambda name: stack_views([sample.views.get(name) for sample in samples], size))
+        found = self._predictor(samples, lambda name: stack_views([sample.views.get(name) for sample in samples], size))
+        return self._judge(found)
+
+    def _judge(self, found: Sequence[Prediction]) -> list[Prediction]:
+        """Compare scores with those of normal samples, which had every modality."""
+        normals = self.normal_scores
+        return [
+            prediction
+            if prediction.missing
+            else replace(prediction, threshold=normals.threshold, p_value=normals.p_value(prediction.score))
+            for prediction in found
+        ]
 
     def _prepare(self, sample: tuple[int, Sensors]) -> PreparedSample:
         place, sensors = sample
@@ -203,7 +225,7 @@ class Detector:
 
     @torch.no_grad()
     def calibrate(self, normals: LoadedSplit) -> None:
-        """Let the aggregation learn from the maps of anomaly-free samples; nothing else changes.
+        """Let the aggregation learn from the maps of anomaly-free samples, and keep their scores for decisions.
 
         Raises:
             CrdkitError: a map is not finite.
@@ -217,6 +239,8 @@ class Detector:
         raw = {name: torch.cat(maps) for name, maps in parts.items()}
         require_finite(extremes_on_host(raw), lambda row: str(normals.records[row].image_path))
         self.scorer.aggregation.calibrate(raw)
+        scored = (self.scorer(dict(zip(parts, maps, strict=True))) for maps in zip(*parts.values(), strict=True))
+        self.normal_scores = NormalScores(torch.cat([maps.pred_score for maps in scored]).tolist())
 
     def score(self, split: LoadedSplit) -> Maps:
         """Return maps and scores of every sample of ``split``, in order, on the device.
@@ -248,7 +272,13 @@ class Detector:
         Raises:
             CrdkitError: ``path`` exists and is not an empty folder, or cannot be written.
         """
-        parts = Saved(self.config, self.model, self.scorer, sensor_statistics=self.sensor_statistics)
+        parts = Saved(
+            self.config,
+            self.model,
+            self.scorer,
+            sensor_statistics=self.sensor_statistics,
+            normal_scores=self.normal_scores.values,
+        )
         write_detector(Path(path), parts)
 
     @classmethod
@@ -261,6 +291,10 @@ class Detector:
         """
         found = read_detector(Path(path), allow_plugins=allow_plugins)
         detector = cls(
-            config=found.config, model=found.model, scorer=found.scorer, sensor_statistics=found.sensor_statistics
+            config=found.config,
+            model=found.model,
+            scorer=found.scorer,
+            sensor_statistics=found.sensor_statistics,
+            normal_scores=found.normal_scores,
         )
         return detector.to(device)

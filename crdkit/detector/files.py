@@ -27,6 +27,8 @@ from crdkit.scoring.table import score_columns, score_row, shown_path
 from crdkit.views.split import list_split
 
 _OVERRIDES = ("data.", "training.device", "training.batch_size")
+DECISION = ("pred_label", "threshold", "p_value")
+"""Columns that predictions have besides those of a run; empty where a detector has no normal scores."""
 MAX_MAPS, MAX_VALUES = 4096, 512  # which set the colour scale of overlays
 
 
@@ -156,10 +158,13 @@ def write_predictions(detector: Detector, inputs: Inputs, out: Path) -> int:
     with new_folder(out) as folder:
         with (folder / "scores.csv").open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
-            table.writerow(score_columns(branches, flagged=flagged))
+            table.writerow([*score_columns(branches, flagged=False), *DECISION, *(["missing"] if flagged else [])])
             for record, picture, found in predict_inputs(detector, inputs):
                 scores = {name: found.scores.get(name) for name in branches}
                 row = score_row(record, path=inputs.path(record), score=found.score, branches=scores)
+                row += [
+                    "" if value is None else f"{value:.9g}" for value in (found.label, found.threshold, found.p_value)
+                ]
                 table.writerow([*row, " ".join(found.missing)] if flagged else row)
                 name = _file_name(record)
                 _write_maps(folder, name, found)

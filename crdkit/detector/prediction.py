@@ -18,7 +18,7 @@ class Prediction:
         >>> found.anomaly_map.shape, max(found.scores, key=found.scores.get)
         ((4, 6), 'depth')
         >>> sorted(found.to_dict())
-        ['anomaly_map', 'maps', 'missing', 'pred_score', 'pred_scores']
+        ['anomaly_map', 'maps', 'missing', 'p_value', 'pred_label', 'pred_score', 'pred_scores', 'threshold']
     """
 
     anomaly_map: np.ndarray
@@ -31,12 +31,24 @@ class Prediction:
     """By modality: the maximum of its map at the detector's own resolution."""
     missing: tuple[str, ...] = ()
     """Modalities without a sensor; they have no map, and the others make up the fused one."""
+    threshold: float | None = None
+    """The highest score of the detector's held-out normal samples; None if it has none, or if a modality is missing."""
+    p_value: float | None = None
+    """Share of normal samples that score as high or higher (`crdkit.scoring.normal_scores`); None as ``threshold``."""
+
+    @property
+    def label(self) -> bool | None:
+        """Whether the score is above the threshold: the sample is anomalous. None without a threshold."""
+        return None if self.threshold is None else self.score > self.threshold
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields under anomalib's names where one exists."""
         return {
             "anomaly_map": self.anomaly_map,
             "pred_score": self.score,
+            "pred_label": self.label,
+            "threshold": self.threshold,
+            "p_value": self.p_value,
             "maps": self.maps,
             "pred_scores": self.scores,
             "missing": self.missing,
