@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import errno
+import functools
+import importlib
 import os
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
-import crdkit.views._cache
+import crdkit.views._sources
 from crdkit import fit
 from crdkit.config import RunConfig
 from crdkit.config.build import build_dataset, build_views
 from crdkit.data.synthetic import LAYOUTS
 from crdkit.errors import BadSampleWarning, CacheWarning, DataError
+from crdkit.views import views
 from crdkit.views.split import list_split, load_split
 
 CPU = torch.device("cpu")
@@ -116,14 +120,14 @@ def test_a_changed_file_misses(kept):
 
 def test_other_code_misses(kept, monkeypatch):
     load(kept)
-    monkeypatch.setattr(crdkit.views._cache, "_hash_of_rooms", lambda: "another version")
+    monkeypatch.setattr(crdkit.views._sources, "_hash_of_rooms", lambda: "another version")
     assert not load(kept).cached
 
 
 def test_only_the_code_that_views_depend_on_counts(tmp_path):
     package = tmp_path / "crdkit"
     shutil.copytree(Path(crdkit.views.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
-    hash_of = crdkit.views._cache._hash_of_rooms.__wrapped__
+    hash_of = crdkit.views._sources._hash_of_rooms.__wrapped__
     before = hash_of(package)
     for elsewhere in ("cli/app.py", "training/loop.py", "data/check.py", "data/synthetic/scene.py", "model/crd.py"):
         (package / elsewhere).write_text((package / elsewhere).read_text() + "# other\n")
@@ -137,7 +141,7 @@ def test_only_the_code_that_views_depend_on_counts(tmp_path):
 PLUGIN = """
 import torch
 from crdkit.views import View, ViewConfig, views
-from cached_helper import value
+{imports}
 
 class CachedConfig(ViewConfig):
     name: str = "cached_example"
@@ -148,19 +152,151 @@ class Cached(View):
     sensors = ("rgb",)
 
     def __call__(self, sensors, *, image_size):
-        return torch.full((1, image_size, image_size), value())
+        {inside}
+        return torch.full((1, image_size, image_size), float({value}))
 """
 
 
-def test_the_code_of_a_plugin_and_of_what_it_imports_counts(kept, tmp_path):
-    helper, plugin = tmp_path / "cached_helper.py", tmp_path / "cached_example.py"
-    helper.write_text("def value():\n    return 0.25\n")
-    plugin.write_text(PLUGIN)
-    run = kept.with_overrides(f"plugins=[{plugin}]", "modalities.depth.name=cached_example")
-    assert [load(run).cached for _ in range(2)] == [False, True]
-    plugin.write_text(plugin.read_text() + "# other\n")
-    assert [load(run).cached for _ in range(2)] == [False, True]
-    helper.write_text(helper.read_text() + "# other\n")
+@pytest.fixture
+def plugged(kept, tmp_path, monkeypatch):
+    """A function that writes a plug-in, and one that loads the split as a process of its own would."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(views, "_entries", dict(views._entries))
+    folder = tmp_path / "parts"
+    folder.mkdir()
+
+    def write(imports="", inside="", value=0.25, *, file="cached_example.py"):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(PLUGIN.format(imports=imports, inside=inside, value=value))
+        return folder
+
+    def start(name=str(folder / "cached_example.py")):
+        for loaded in [name for name, module in sys.modules.items() if is_in(tmp_path, module)]:
+            del sys.modules[loaded]
+        sys.path[:] = [entry for entry in sys.path if entry != str(folder)]
+        views._entries.pop("cached_example", None)
+        importlib.invalidate_caches()
+        return kept.with_overrides(f"plugins=[{name}]", "modalities.depth.name=cached_example")
+
+    yield write, start
+    for loaded in [name for name, module in sys.modules.items() if is_in(tmp_path, module)]:
+        del sys.modules[loaded]
+
+
+def is_in(folder, module):
+    return (getattr(module, "__file__", None) or "").startswith(str(folder))
+
+
+def edit(file, text):
+    """Write a file anew; not within the tick of the clock that the first version was written in."""
+    time.sleep(0.02)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def shown(split):
+    assert split.inputs["depth"].unique().numel() == 1
+    return float(split.inputs["depth"].unique())
+
+
+def test_the_code_of_a_plugin_and_of_what_it_imports_counts(plugged):
+    write, start = plugged
+    folder = write("from cached_helper import value", value="value()")
+    edit(folder / "cached_helper.py", "def value():\n    return 0.25\n")
+    assert [load(start()).cached for _ in range(2)] == [False, True]
+    for name in ("cached_example.py", "cached_helper.py"):
+        edit(folder / name, (folder / name).read_text() + "# other\n")
+        assert [load(start()).cached for _ in range(2)] == [False, True]
+
+
+WAYS = {
+    "a constant": ("from cached_helper import VALUE", "", "VALUE", "cached_helper.py"),
+    "everything": ("from cached_helper import *", "", "VALUE", "cached_helper.py"),
+    "a module's constant": ("import cached_helper", "", "cached_helper.VALUE", "cached_helper.py"),
+    "inside a function": ("", "from cached_helper import VALUE", "VALUE", "cached_helper.py"),
+    "a package in the folder": ("from cached_pack.deep import VALUE", "", "VALUE", "cached_pack/deep.py"),
+    "a package beside the folder": ("from cached_beside.deep import VALUE", "", "VALUE", "../cached_beside/deep.py"),
+    "a folder without __init__": ("import cached_space.deep as d", "", "d.VALUE", "cached_space/deep.py"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_constant_that_a_plugin_imports_counts(plugged, tmp_path, monkeypatch, way):
+    monkeypatch.syspath_prepend(tmp_path)  # for what lies beside the folder of the plug-in
+    write, start = plugged
+    imports, inside, value, file = WAYS[way]
+    folder = write(imports, inside, value)
+    if file.count("/") and "space" not in file:
+        edit((folder / file).parent / "__init__.py", "")
+    edit(folder / file, "VALUE = 0.25\n")
+    assert [(shown(split), split.cached) for split in (load(start()), load(start()))] == [(0.25, False), (0.25, True)]
+    edit(folder / file, "VALUE = 0.75\n")
+    assert [(shown(split), split.cached) for split in (load(start()), load(start()))] == [(0.75, False), (0.75, True)]
+
+
+def test_what_an_installed_plugin_imports_counts_and_of_a_library_its_version(plugged, tmp_path, monkeypatch):
+    site = tmp_path / "parts" / "site-packages"
+    monkeypatch.syspath_prepend(site)
+    write, start = plugged
+    imports = "from .constants import VALUE\nfrom cached_library import FACTOR"
+    write(imports, value="VALUE * FACTOR", file="site-packages/cached_pack/parts.py")
+    edit(site / "cached_pack/__init__.py", "")
+    edit(site / "cached_pack/constants.py", "VALUE = 0.25\n")
+    edit(site / "cached_library.py", "FACTOR = 1.0\n__version__ = '1'\n")
+    run = functools.partial(start, "cached_pack.parts")
+    assert [load(run()).cached for _ in range(2)] == [False, True]
+    edit(site / "cached_pack/constants.py", "VALUE = 0.5\n")
+    assert [(shown(split), split.cached) for split in (load(run()), load(run()))] == [(0.5, False), (0.5, True)]
+    edit(site / "cached_library.py", "FACTOR = 1.5\n__version__ = '2'\n")
+    assert [(shown(split), split.cached) for split in (load(run()), load(run()))] == [(0.75, False), (0.75, True)]
+
+
+@pytest.mark.parametrize("name", ["cached_example.py", "cached_helper.py"])
+def test_code_that_was_edited_since_it_was_loaded_neither_fills_nor_reads_the_cache(kept, plugged, name):
+    write, start = plugged
+    folder = write("from cached_helper import VALUE", value="VALUE")
+    edit(folder / "cached_helper.py", "VALUE = 0.25\n")
+    run = start()
+    edit(folder / name, (folder / name).read_text().replace("0.25", "0.75"))
+    with pytest.warns(CacheWarning, match=f"{name} may have changed since this process loaded it; start a new one"):
+        old = load(run)
+    assert (shown(old), old.cached) == (0.25, False)
+    assert not kept.data.cache.exists()
+    new = load(start())
+    assert (shown(new), new.cached) == (0.75 if name == "cached_helper.py" else 0.25, False)
+
+
+def test_code_that_is_edited_while_files_are_decoded_fills_no_cache(kept, plugged, monkeypatch):
+    write, start = plugged
+    folder = write("", "from cached_helper import VALUE", "VALUE")  # imported by the first call
+    edit(folder / "cached_helper.py", "VALUE = 0.25\n")
+    run, decode = start(), crdkit.views.split._decode
+
+    def edited(*args, **options):
+        edit(folder / "cached_helper.py", "VALUE = 0.75\n")
+        return decode(*args, **options)
+
+    monkeypatch.setattr("crdkit.views.split._decode", edited)
+    with pytest.warns(CacheWarning, match=r"is not written: .*cached_helper\.py has changed while the files were"):
+        assert shown(load(run)) == 0.75
+    assert not kept.data.cache.exists()
+
+
+def test_code_of_crdkit_that_was_edited_is_not_trusted(kept, monkeypatch):
+    import crdkit.views.depth
+
+    load(kept)
+    monkeypatch.setitem(crdkit._core.sources._loaded, crdkit.views.depth.__file__, (1, 2, 3))
+    with pytest.warns(CacheWarning, match=r"views/depth\.py may have changed"):
+        assert not load(kept).cached
+
+
+def test_a_module_imported_by_hand_is_noted_when_it_registers_its_part(kept, plugged, tmp_path, monkeypatch):
+    write, _ = plugged
+    monkeypatch.syspath_prepend(write(file="cached_by_hand.py"))
+    importlib.invalidate_caches()
+    importlib.import_module("cached_by_hand")
+    run = kept.with_overrides("modalities.depth.name=cached_example")
     assert [load(run).cached for _ in range(2)] == [False, True]
 
 

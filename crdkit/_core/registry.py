@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -15,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_validator
 from pydantic_core import CoreSchema, core_schema
 
+from crdkit._core.sources import note_loading, noting_imports
 from crdkit.errors import (
     ConfigError,
     DuplicateNameError,
@@ -85,7 +87,8 @@ def _load_installed_plugins() -> dict[str, str]:
     failed: dict[str, str] = {}
     for entry in metadata.entry_points(group=PLUGIN_GROUP):
         try:
-            entry.load()
+            with noting_imports():
+                entry.load()
         except Exception as error:
             source = f"plug-in {entry.name!r} ({entry.value}) of {entry.dist.name if entry.dist else 'a package'}"
             failed[source] = f"{type(error).__name__}: {error}"
@@ -141,6 +144,10 @@ class Registry(Generic[T]):
                     f"and by {cls.__module__}.{cls.__qualname__}; give one of them another name"
                 )
             self._entries[name] = cls
+            module = sys.modules.get(cls.__module__)
+            again = known is not None and known is not cls  # its module is being executed again
+            if module is not None and (again or getattr(module.__spec__, "_initializing", False)):
+                note_loading(module)
             return cls
 
         return decorate

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from crdkit._core.sources import noting_imports
 from crdkit.errors import ConfigError, CrdkitError
 
 
@@ -49,7 +50,8 @@ def import_plugin(name: str) -> ModuleType:
     """
     is_file = name.endswith(".py")
     try:
-        return _import_file(Path(name)) if is_file else importlib.import_module(name)
+        with noting_imports():
+            return _import_file(Path(name)) if is_file else importlib.import_module(name)
     except CrdkitError:
         raise
     except Exception as error:  # whatever the user's code raises
