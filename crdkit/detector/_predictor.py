@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from crdkit.detector._finite import FUSED, extremes_on_host, require_finite
 from crdkit.detector._samples import PreparedSample
 from crdkit.detector.prediction import Prediction
 from crdkit.model.crd import CRD
+from crdkit.scoring.normal_scores import NormalScores
 from crdkit.scoring.scorer import Scorer
 
 
@@ -100,8 +102,19 @@ def _predict(
             },
             scores={name: scores[name][row] for name in maps.branches if name not in sample.missing},
             missing=sample.missing,
+            image_path=sample.image_path,
         )
         for row, sample in enumerate(samples)
+    ]
+
+
+def judge(found: Sequence[Prediction], normals: NormalScores) -> list[Prediction]:
+    """Compare scores with those of normal samples, which had every modality: a sample that lacks one is left alone."""
+    return [
+        prediction
+        if prediction.missing
+        else replace(prediction, threshold=normals.threshold, p_value=normals.p_value(prediction.score))
+        for prediction in found
     ]
 
 

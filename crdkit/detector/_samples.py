@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 
 from crdkit.config.build import build_views
 from crdkit.config.run_config import RunConfig
 from crdkit.data import Sensors
 from crdkit.data.sensors import check_sensors
+from crdkit.detector._inputs import SensorData, first_file, read_files, require_mapping, to_arrays
 from crdkit.errors import DataError
 from crdkit.views.split import view_sample, visible
 
@@ -28,6 +31,8 @@ class PreparedSample:
     """Modalities that lack a sensor."""
     name: str = ""
     """What messages call it, if it has a name."""
+    image_path: str | None = None
+    """The first of its files, if it was given as such."""
 
 
 class Preparation:
@@ -38,6 +43,7 @@ class Preparation:
     """
 
     def __init__(self, config: RunConfig) -> None:
+        self.config = config
         self.views = build_views(config)
         self.size = config.data.image_size
         self._spares = config.training.modality_dropout > 0
@@ -47,18 +53,28 @@ class Preparation:
         """Sorted names of the raw sensors that a view reads."""
         return tuple(sorted({sensor for view in self.views.values() for sensor in view.sensors}))
 
-    def measure(self, sensors: Sensors) -> tuple[tuple[str, ...], Sensors]:
+    def read(self, files: Mapping[str, Path | str]) -> dict[str, np.ndarray]:
+        """Return one sample's sensors as the data set of the detector reads them from files.
+
+        Raises:
+            DataError: see `Detector.read`.
+            UnknownNameError: see `Detector.read`.
+        """
+        return read_files(files, self.config, known=self.sensors)
+
+    def measure(self, sensors: Mapping[str, SensorData]) -> tuple[tuple[str, ...], Sensors]:
         """Return the modalities that lack a sensor, and the checked arrays of those that are there.
 
         Raises:
             DataError: see `Detector.predict`.
         """
+        require_mapping(sensors)
         self.require_sensors(sensors)
         seen = visible(self.views, sensors)
         missing = tuple(name for name in self.views if name not in seen)
-        return missing, check_sensors({name: sensors[name] for name in self.sensors if name in sensors})
+        return missing, check_sensors(to_arrays(sensors, self.config, wanted=self.sensors))
 
-    def __call__(self, sensors: Sensors, *, name: str = "") -> PreparedSample:
+    def __call__(self, sensors: Mapping[str, SensorData], *, name: str = "") -> PreparedSample:
         """Return the views of one sample; ``name`` is what later messages call it.
 
         Raises:
@@ -67,7 +83,9 @@ class Preparation:
         missing, measured = self.measure(sensors)
         height, width = size_of(measured)
         views = view_sample(self.views, measured, image_size=self.size)
-        return PreparedSample(height=height, width=width, views=views, missing=missing, name=name)
+        return PreparedSample(
+            height=height, width=width, views=views, missing=missing, name=name, image_path=first_file(sensors)
+        )
 
     def require_sensors(self, sensors: Collection[str], *, where: str = "") -> None:
         """Refuse samples that have only the named sensors if predictions need others.
@@ -85,7 +103,7 @@ class Preparation:
         )
         raise DataError(
             f"{where}sensor {', '.join(map(repr, absent))} is missing: this detector needs "
-            f"{list(self.sensors)}, got {sorted(sensors)}; {hint}"
+            f"{list(self.sensors)}, got {sorted(map(str, sensors))}; {hint}"
         )
 
 

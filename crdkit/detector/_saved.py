@@ -17,6 +17,7 @@ from crdkit._core.files import below, new_folder, read_tensors, sha256_of, write
 from crdkit._core.registry import StrictConfig
 from crdkit.config.build import build_model, build_scorer
 from crdkit.config.run_config import RunConfig
+from crdkit.detector._paths import without_paths
 from crdkit.errors import ConfigError, DetectorFormatError, UnknownNameError, explain
 from crdkit.model.crd import CRD
 from crdkit.model.layers import FeatureSpec
@@ -85,7 +86,7 @@ def write_detector(path: Path, detector: Saved) -> None:
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "crdkit": crdkit.__version__,
-        "config": detector.config.model_dump(mode="json"),
+        "config": without_paths(detector.config),
         "specs": {name: asdict(spec) for name, spec in detector.model.specs.items()},
         "sensors": dict(detector.sensor_statistics),
         "normal_scores": list(detector.normal_scores),

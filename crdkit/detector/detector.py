@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from copy import copy
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from crdkit._core.device import select_device
 from crdkit._core.parallel import in_order
-from crdkit._core.progress import track
 from crdkit.config.run_config import RunConfig
-from crdkit.data import Sensors
 from crdkit.detector._engine import Engine
-from crdkit.detector._finite import FUSED, extremes_on_host, require_finite
-from crdkit.detector._predictor import Predictor
+from crdkit.detector._inputs import SensorData, first_file, require_samples
+from crdkit.detector._predictor import Predictor, judge
 from crdkit.detector._samples import Preparation, PreparedSample, size_of
 from crdkit.detector._saved import Saved, read_detector, write_detector
+from crdkit.detector._splits import raw_maps, score_split
 from crdkit.detector.prediction import Prediction
 from crdkit.errors import DataError
 from crdkit.model.crd import CRD
 from crdkit.scoring.normal_scores import NormalScores
 from crdkit.scoring.scorer import Maps, Scorer
+from crdkit.training import EpochLog
 from crdkit.views import View
 from crdkit.views.split import LoadedSplit, batches, stack_views
 
@@ -63,13 +64,20 @@ class Detector:
         sensor_statistics: Mapping[str, Any] | None = None,
         normal_scores: Iterable[float] = (),
     ) -> None:
-        self.config = config.model_copy(update={"by_category": {}})  # chosen in training: no override chooses again
         self.model = model.eval()
         self.scorer = scorer.eval()
         self.sensor_statistics: dict[str, Any] = dict(sensor_statistics or {})
         self.normal_scores = NormalScores(normal_scores)
+        self.history: Sequence[EpochLog] = ()
+        """Losses and seconds of every epoch, if `crdkit.fit` made it or found its run; not saved with it."""
+        self.metrics: Mapping[str, Any] | None = None
+        """Content of metrics.json, if `crdkit.fit` wrote or found a run; not saved with it."""
+        self._use(config)
+
+    def _use(self, config: RunConfig) -> None:
+        self.config = config.model_copy(update={"by_category": {}})  # chosen in training: no override chooses again
         self._preparation = Preparation(config)
-        self._predictor = Predictor(model, scorer, graph=config.training.graph != "off")
+        self._predictor = Predictor(self.model, self.scorer, graph=config.training.graph != "off")
 
     @property
     def views(self) -> dict[str, View]:
@@ -88,13 +96,21 @@ class Detector:
 
     def with_config(self, config: RunConfig) -> Detector:
         """Return a detector with the same parts, for a run that differs in what they do not depend on: data, device."""
-        return Detector(
-            config=config,
-            model=self.model,
-            scorer=self.scorer,
-            sensor_statistics=self.sensor_statistics,
-            normal_scores=self.normal_scores.values,
+        other = copy(self)
+        other._use(config)
+        return other
+
+    def __repr__(self) -> str:
+        size = self.config.data.image_size
+        return (
+            f"Detector(category={self.config.data.category!r}, sensors={self.sensors}, modalities={tuple(self.views)}, "
+            f"image_size={size}, device={str(self.device)!r})"
         )
+
+    def _repr_html_(self) -> str:
+        from crdkit.detector._display import detector_html
+
+        return detector_html(self)
 
     def to(self, device: str | torch.device) -> Detector:
         """Move to ``device`` and return self; also call it after you change weights of `model` yourself.
@@ -124,13 +140,36 @@ class Detector:
         self._predictor.compile()
         return self
 
-    def predict(self, sensors: Sensors) -> Prediction:
+    def read(self, files: Mapping[str, Path | str]) -> dict[str, np.ndarray]:
+        """Read one sample's files as the detector's data set does: with its ``data.scale`` and ``data.invalid``.
+
+        Args:
+            files: by sensor name; those that `predict` can do without may be left out.
+
+        Returns:
+            The arrays that `predict` takes.
+
+        Raises:
+            DataError: a file is missing or cannot be read; the message starts with the sensor.
+            UnknownNameError: the detector has no such sensor.
+        """
+        return self._preparation.read(files)
+
+    def predict(self, sensors: Mapping[str, SensorData]) -> Prediction:
         """Find defects in one sample.
 
         Args:
-            sensors: raw measurements by sensor name, e.g. ``{"rgb": (H, W, 3) uint8, "xyz": (H, W, 3) metres}``,
-                all of one height and width; 0 or NaN where a scan measured nothing. A detector trained with
-                ``training.modality_dropout`` can do without some of them, if one modality has all of its own.
+            sensors: by sensor name, all of one height and width, each one of
+
+                - a numpy array or a torch tensor on any device, (H, W) or (H, W, C), of what the data set of the
+                  training gave: images uint8, RGB; scans (H, W, 3) and depth images float, in metres, 0 or NaN where
+                  nothing was measured; others in the unit they were trained on. That is after ``data.scale`` and
+                  ``data.invalid``, which are for files: numbers as stored in a file are refused;
+                - a path, which is read as `read` does;
+                - a Pillow image, greyscale or RGB, taken as its array is.
+
+                A detector trained with ``training.modality_dropout`` can do without some of them, if one modality has
+                all of its own. Sensors that the detector does not know are ignored.
 
         Raises:
             DataError: a sensor is missing, differs in size, or is not what its modality reads.
@@ -144,19 +183,20 @@ class Detector:
         def view(name: str) -> torch.Tensor:  # runs alongside another modality's teacher
             return stack_views([seen[name](measured, image_size=size) if name in seen else None], size)
 
-        sample = PreparedSample(height=height, width=width, views={}, missing=missing)
-        return self._judge(self._predictor([sample], view))[0]
+        sample = PreparedSample(height=height, width=width, views={}, missing=missing, image_path=first_file(sensors))
+        return judge(self._predictor([sample], view), self.normal_scores)[0]
 
-    def predict_batch(self, samples: Sequence[Sensors]) -> list[Prediction]:
+    def predict_batch(self, samples: Sequence[Mapping[str, SensorData]]) -> list[Prediction]:
         """Find defects in several samples at once, each as `predict` takes it; their sizes may differ.
 
         Raises:
             DataError: as `predict`; the message starts with the sample's place in the batch, counted from 0.
         """
+        require_samples(samples)
         return self.predict_prepared([self._prepare(sample) for sample in enumerate(samples)])
 
     def predict_stream(
-        self, samples: Iterable[Sensors], *, batch_size: int | None = None, workers: int | None = None
+        self, samples: Iterable[Mapping[str, SensorData]], *, batch_size: int | None = None, workers: int | None = None
     ) -> Generator[Prediction, None, None]:
         """Find defects in an endless stream of samples: results come in order, and memory holds only a few samples.
 
@@ -170,11 +210,12 @@ class Detector:
         Raises:
             DataError: as `predict`; the message starts with the sample's place in the stream, counted from 0.
         """
+        require_samples(samples)
         with closing(in_order(self._prepare, enumerate(samples), workers=workers)) as prepared:
             while batch := list(islice(prepared, batch_size or self.config.training.batch_size)):
                 yield from self.predict_prepared(batch)
 
-    def prepare(self, sensors: Sensors, *, name: str = "") -> PreparedSample:
+    def prepare(self, sensors: Mapping[str, SensorData], *, name: str = "") -> PreparedSample:
         """Return one sample's views, for `predict_prepared`; may be called from any thread.
 
         Args:
@@ -196,19 +237,9 @@ class Detector:
             return []
         size = self.config.data.image_size
         found = self._predictor(samples, lambda name: stack_views([sample.views.get(name) for sample in samples], size))
-        return self._judge(found)
+        return judge(found, self.normal_scores)
 
-    def _judge(self, found: Sequence[Prediction]) -> list[Prediction]:
-        """Compare scores with those of normal samples, which had every modality."""
-        normals = self.normal_scores
-        return [
-            prediction
-            if prediction.missing
-            else replace(prediction, threshold=normals.threshold, p_value=normals.p_value(prediction.score))
-            for prediction in found
-        ]
-
-    def _prepare(self, sample: tuple[int, Sensors]) -> PreparedSample:
+    def _prepare(self, sample: tuple[int, Mapping[str, SensorData]]) -> PreparedSample:
         place, sensors = sample
         try:
             return self._preparation(sensors, name=f"sample {place}")
@@ -231,16 +262,11 @@ class Detector:
             CrdkitError: a map is not finite.
         """
         engine = Engine(self.model, self.scorer)
-        parts: dict[str, list[torch.Tensor]] = {name: [] for name in self.views}
-        for rows in self._rows(normals):
-            inputs, _ = normals.batch(rows)
-            for name, maps in engine.raw_maps(inputs.__getitem__).items():
-                parts[name].append(maps)
-        raw = {name: torch.cat(maps) for name, maps in parts.items()}
-        require_finite(extremes_on_host(raw), lambda row: str(normals.records[row].image_path))
+        size = self.config.training.batch_size
+        raw = raw_maps(engine, normals, batch_size=size)
         self.scorer.aggregation.calibrate(raw)
-        scored = (self.scorer(dict(zip(parts, maps, strict=True))) for maps in zip(*parts.values(), strict=True))
-        self.normal_scores = NormalScores(torch.cat([maps.pred_score for maps in scored]).tolist())
+        parts = ({name: maps[rows] for name, maps in raw.items()} for rows in batches(len(normals), size))
+        self.normal_scores = NormalScores(torch.cat([self.scorer(part).pred_score for part in parts]).tolist())
 
     def score(self, split: LoadedSplit) -> Maps:
         """Return maps and scores of every sample of ``split``, in order, on the device.
@@ -248,23 +274,7 @@ class Detector:
         Raises:
             CrdkitError: a map is not finite.
         """
-        engine, rows, parts = Engine(self.model, self.scorer), self._rows(split), []
-        for chosen in track(rows, description="scoring", total=len(rows)):
-            inputs, present = split.batch(chosen)
-            present = present and {name: has.to(self.device) for name, has in present.items()}
-            parts.append(engine(inputs.__getitem__, present))
-        found = Maps(
-            anomaly_map=torch.cat([part.anomaly_map for part in parts]),
-            pred_score=torch.cat([part.pred_score for part in parts]),
-            branches={name: torch.cat([part.branches[name] for part in parts]) for name in self.views},
-            present=split.present,
-        )
-        extremes = extremes_on_host({FUSED: found.anomaly_map, **found.branches})
-        require_finite(extremes, lambda row: str(split.records[row].image_path))
-        return found
-
-    def _rows(self, split: LoadedSplit) -> Sequence[slice]:
-        return batches(len(split), self.config.training.batch_size)
+        return score_split(Engine(self.model, self.scorer), split, batch_size=self.config.training.batch_size)
 
     def save(self, path: Path | str) -> None:
         """Write ``config.json`` and ``model.safetensors`` (teachers included) to the new folder ``path``, atomically.
@@ -272,14 +282,8 @@ class Detector:
         Raises:
             CrdkitError: ``path`` exists and is not an empty folder, or cannot be written.
         """
-        parts = Saved(
-            self.config,
-            self.model,
-            self.scorer,
-            sensor_statistics=self.sensor_statistics,
-            normal_scores=self.normal_scores.values,
-        )
-        write_detector(Path(path), parts)
+        normals = self.normal_scores.values
+        write_detector(Path(path), Saved(self.config, self.model, self.scorer, self.sensor_statistics, normals))
 
     @classmethod
     def load(cls, path: Path | str, *, device: str = "auto", allow_plugins: bool = False) -> Detector:
@@ -290,11 +294,4 @@ class Detector:
             DetectorFormatError: the folder holds no detector, or one of an unknown format version.
         """
         found = read_detector(Path(path), allow_plugins=allow_plugins)
-        detector = cls(
-            config=found.config,
-            model=found.model,
-            scorer=found.scorer,
-            sensor_statistics=found.sensor_statistics,
-            normal_scores=found.normal_scores,
-        )
-        return detector.to(device)
+        return cls(**vars(found)).to(device)

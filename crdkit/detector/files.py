@@ -14,9 +14,10 @@ import torch.nn.functional as F
 
 from crdkit._core.files import new_folder
 from crdkit.config.build import build_dataset
-from crdkit.data import UNLABELLED, Dataset, RawSample, SampleRecord
+from crdkit.data import UNLABELLED, Dataset, RawSample, SampleRecord, Split
 from crdkit.data.decode import decode
 from crdkit.data.discover import open_samples
+from crdkit.detector._paths import with_paths_of_run
 from crdkit.detector._samples import PreparedSample
 from crdkit.detector._saved import detector_folder
 from crdkit.detector.detector import Detector
@@ -59,10 +60,28 @@ def open_detector(folder: Path, arguments: Sequence[str], *, allow_plugins: bool
         CrdkitError: the detector cannot be loaded, or there is nothing that it can read.
     """
     paths, files, overrides = _sort_arguments(arguments)
-    loaded = Detector.load(detector_folder(folder), device="cpu", allow_plugins=allow_plugins)
+    loaded = load_detector(folder, allow_plugins=allow_plugins)
     config = loaded.config.with_overrides(*overrides)
     detector = loaded.with_config(config).to(config.training.device)
     return detector, open_folder(detector, paths[0]) if paths else _open_files(detector, files)
+
+
+def load_detector(folder: Path | str, *, allow_plugins: bool = False) -> Detector:
+    """Load the detector of a run or detector directory, on the CPU; in a run it knows where its data lie.
+
+    A saved detector itself names no folder of the machine that trained it; the run's config.yaml does.
+
+    Args:
+        folder: of the run or the detector.
+        allow_plugins: as for `Detector.load`.
+
+    Raises:
+        UntrustedCodeError: it names code to import, and ``allow_plugins`` is false.
+        DetectorFormatError: the folder holds no detector, or one that cannot be used.
+        ConfigError: the run's config.yaml cannot be read.
+    """
+    detector = Detector.load(detector_folder(folder), device="cpu", allow_plugins=allow_plugins)
+    return detector.with_config(with_paths_of_run(detector.config, folder, allow_plugins=allow_plugins))
 
 
 def _sort_arguments(arguments: Sequence[str]) -> tuple[list[Path], dict[str, Path], list[str]]:
@@ -99,7 +118,26 @@ def _open_files(detector: Detector, files: Mapping[str, Path]) -> Inputs:
     detector.require_sensors(files)
     first = next(iter(files.values()))
     record = SampleRecord(sample_id=first.stem, split="test", label=None, defect_type=UNLABELLED, files=dict(files))
-    return Inputs(dataset=build_dataset(detector.config), records=[record], root=None)
+    return Inputs(dataset=_OneSample(build_dataset(detector.config), record), records=[record], root=None)
+
+
+class _OneSample(Dataset):
+    """Reads one sample's files as another dataset would, whose folder need not be there."""
+
+    def __init__(self, reader: Dataset, record: SampleRecord) -> None:
+        super().__init__(reader.config)
+        self._reader = reader
+        self._record = record
+
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        return tuple(self._record.files)
+
+    def records(self, split: Split) -> Sequence[SampleRecord]:
+        return [self._record] if split == self._record.split else []
+
+    def read(self, record: SampleRecord, sensors: Sequence[str] | None = None) -> RawSample:
+        return self._reader.read(record, self.sensors if sensors is None else sensors)
 
 
 def open_folder(detector: Detector, folder: Path) -> Inputs:
@@ -139,7 +177,7 @@ def predict_inputs(detector: Detector, inputs: Inputs) -> Generator[Predicted, N
         while batch := list(islice(decoded, detector.config.training.batch_size)):
             found = detector.predict_prepared([prepared for _, (_, prepared) in batch])
             for (record, (picture, _)), prediction in zip(batch, found, strict=True):
-                yield record, picture, prediction
+                yield record, picture, replace(prediction, image_path=str(record.image_path))
 
 
 def write_predictions(detector: Detector, inputs: Inputs, out: Path) -> int:

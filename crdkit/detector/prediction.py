@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Prediction:
     """Result of one sample, as numpy arrays of the input's height and width.
+
+    Two are equal if all of their values are. A notebook shows the fused map and the scores.
 
     Examples:
         >>> maps = {"rgb": np.zeros((4, 6), np.float32), "depth": np.ones((4, 6), np.float32)}
         >>> found = Prediction(anomaly_map=sum(maps.values()), score=1.0, maps=maps, scores={"rgb": 0.0, "depth": 1.0})
+        >>> found
+        Prediction(score=1, scores={'rgb': 0, 'depth': 1}, size=(4, 6))
         >>> found.anomaly_map.shape, max(found.scores, key=found.scores.get)
         ((4, 6), 'depth')
-        >>> sorted(found.to_dict())
-        ['anomaly_map', 'maps', 'missing', 'p_value', 'pred_label', 'pred_score', 'pred_scores', 'threshold']
+        >>> sorted(found.to_dict(maps=False))
+        ['image_path', 'missing', 'p_value', 'pred_label', 'pred_score', 'pred_scores', 'threshold']
     """
 
     anomaly_map: np.ndarray
@@ -35,21 +40,58 @@ class Prediction:
     """The highest score of the detector's held-out normal samples; None if it has none, or if a modality is missing."""
     p_value: float | None = None
     """Share of normal samples that score as high or higher (`crdkit.scoring.normal_scores`); None as ``threshold``."""
+    image_path: str | None = None
+    """The sample's first file, if it was read from files."""
 
     @property
     def label(self) -> bool | None:
         """Whether the score is above the threshold: the sample is anomalous. None without a threshold."""
-        return None if self.threshold is None else self.score > self.threshold
+        return None if self.threshold is None else bool(self.score > self.threshold)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields under anomalib's names where one exists."""
+    def to_dict(self, *, maps: bool = True) -> dict[str, Any]:
+        """Return plain values, ready for `json.dumps`, under anomalib's names where one exists.
+
+        Args:
+            maps: whether ``anomaly_map`` and ``maps``, by modality, are in it: lists of H rows of W numbers, some
+                megabytes of text for a large image.
+        """
+        arrays = {
+            "anomaly_map": self.anomaly_map.tolist(),
+            "maps": {name: values.tolist() for name, values in self.maps.items()},
+        }
         return {
-            "anomaly_map": self.anomaly_map,
-            "pred_score": self.score,
+            "image_path": self.image_path,
+            "pred_score": float(self.score),
             "pred_label": self.label,
             "threshold": self.threshold,
             "p_value": self.p_value,
-            "maps": self.maps,
-            "pred_scores": self.scores,
-            "missing": self.missing,
+            "pred_scores": {name: float(score) for name, score in self.scores.items()},
+            "missing": list(self.missing),
+            **(arrays if maps else {}),
         }
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Prediction):
+            return NotImplemented
+        return all(_same(getattr(self, part.name), getattr(other, part.name)) for part in fields(self))
+
+    __hash__ = None  # type: ignore[assignment]  # its arrays can be changed
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{name!r}: {score:.6g}" for name, score in self.scores.items())
+        missing = f", missing={self.missing!r}" if self.missing else ""
+        label = "" if self.label is None else f"label={self.label}, "
+        return f"Prediction(score={self.score:.6g}, {label}scores={{{scores}}}, size={self.anomaly_map.shape}{missing})"
+
+    def _repr_html_(self) -> str:
+        from crdkit.detector._display import prediction_html
+
+        return prediction_html(self)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(value, other[name]) for name, value in one.items())
+    return bool(one == other)

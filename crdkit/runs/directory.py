@@ -70,6 +70,19 @@ def log_to(folder: Path | None) -> Iterator[Callable[[EpochLog], None]]:
         yield write_line
 
 
+def read_log(folder: Path) -> list[EpochLog]:
+    """Return the epochs in a run's log.jsonl; none if it was not trained there.
+
+    Raises:
+        CrdkitError: the file cannot be read.
+    """
+    file = folder / "log.jsonl"
+    try:
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    except (OSError, ValueError) as error:
+        raise CrdkitError(f"{file}: cannot be read: {error}") from error
+
+
 def write_results(
     folder: Path,
     *,

@@ -10,7 +10,8 @@ from crdkit._core.device import select_device
 from crdkit.config.build import build_dataset
 from crdkit.config.run_config import RunConfig
 from crdkit.data import SPLITS, SampleRecord, Split
-from crdkit.detector import Detector, detector_folder
+from crdkit.detector import Detector
+from crdkit.detector.files import load_detector
 from crdkit.errors import ConfigError, CrdkitError, MissingSplitError
 from crdkit.model.crd import CRD
 from crdkit.runs._pipeline import Pipeline
@@ -42,7 +43,7 @@ def evaluate_run(
             raise ConfigError(
                 f"override {override!r}: a finished run can only be evaluated on other data, with data.* keys"
             )
-    detector = Detector.load(detector_folder(folder), device="cpu", allow_plugins=allow_plugins)
+    detector = load_detector(folder, allow_plugins=allow_plugins)
     config = detector.config.with_overrides(*overrides)
     detector.to(config.training.device)
     run = Pipeline(config, views=detector.views)

@@ -17,7 +17,7 @@ from crdkit.detector import Detector
 from crdkit.errors import ConfigError
 from crdkit.model.crd import CRD
 from crdkit.runs._pipeline import Pipeline, require_unchanged
-from crdkit.runs.directory import is_finished, log_to, require_same_config
+from crdkit.runs.directory import is_finished, log_to, read_log, read_metrics, require_same_config
 from crdkit.training import Checkpoints, EpochLog, TeacherFeatures, feature_dtype, require_trainable, train
 
 _logger = logging.getLogger(__name__)
@@ -33,7 +33,8 @@ def fit(
 ) -> Detector:
     """Train a detector on ``config.data``; with ``out``, write a complete run directory as well.
 
-    Without a test split nothing is measured, and scores.csv and the report are of the validation samples.
+    Without a test split nothing is measured, and scores.csv and the report are of the validation samples. The log of
+    all epochs is the detector's `history`; with ``out``, the content of metrics.json is its `metrics`.
 
     Args:
         config: the run.
@@ -75,7 +76,9 @@ def fit(
     if resume and target is not None and require_same_config(target, config) and is_finished(target):
         _logger.info("%s: this run is already finished", target)
         require_unchanged(target, config)
-        return Detector.load(target / "detector", device=config.training.device)
+        detector = Detector.load(target / "detector", device=config.training.device).with_config(config)
+        detector.history, detector.metrics = read_log(target), read_metrics(target)
+        return detector
     ranks = ranks or Ranks()
     ranks.use_local_device()
     run, device = Pipeline(config), select_device(config.training.device)
@@ -93,8 +96,9 @@ def fit(
             checkpoints = None if target is None else Checkpoints(target / "checkpoints")
             history = _train_students(run, model, dtype, checkpoints=checkpoints, ranks=ranks, folder=folder)
         detector = run.calibrate(model, device)
+        detector.history = history
         if folder is not None:
-            run.finish(detector, folder, history=history, save=True, world_size=ranks.world_size)
+            detector.metrics = run.finish(detector, folder, history=history, save=True, world_size=ranks.world_size)
     return detector
 
 

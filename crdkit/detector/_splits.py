@@ -1,0 +1,50 @@
+"""A whole split through the engine: its raw maps, for calibration, and its maps and scores, for metrics."""
+
+from __future__ import annotations
+
+import torch
+
+from crdkit._core.progress import track
+from crdkit.detector._engine import Engine
+from crdkit.detector._finite import FUSED, extremes_on_host, require_finite
+from crdkit.scoring.scorer import Maps
+from crdkit.views.split import LoadedSplit, batches
+
+
+@torch.no_grad()
+def raw_maps(engine: Engine, split: LoadedSplit, *, batch_size: int) -> dict[str, torch.Tensor]:
+    """Return every branch's unsmoothed map of every sample, (N, S, S), on the device.
+
+    Raises:
+        CrdkitError: a map is not finite.
+    """
+    parts: dict[str, list[torch.Tensor]] = {name: [] for name in engine.branches}
+    for rows in batches(len(split), batch_size):
+        inputs, _ = split.batch(rows)
+        for name, maps in engine.raw_maps(inputs.__getitem__).items():
+            parts[name].append(maps)
+    raw = {name: torch.cat(maps) for name, maps in parts.items()}
+    require_finite(extremes_on_host(raw), lambda row: str(split.records[row].image_path))
+    return raw
+
+
+def score_split(engine: Engine, split: LoadedSplit, *, batch_size: int) -> Maps:
+    """Return maps and scores of every sample, in order, on the device.
+
+    Raises:
+        CrdkitError: a map is not finite.
+    """
+    rows, parts = batches(len(split), batch_size), []
+    for chosen in track(rows, description="scoring", total=len(rows)):
+        inputs, present = split.batch(chosen)
+        present = present and {name: has.to(engine.device) for name, has in present.items()}
+        parts.append(engine(inputs.__getitem__, present))
+    found = Maps(
+        anomaly_map=torch.cat([part.anomaly_map for part in parts]),
+        pred_score=torch.cat([part.pred_score for part in parts]),
+        branches={name: torch.cat([part.branches[name] for part in parts]) for name in engine.branches},
+        present=split.present,
+    )
+    extremes = extremes_on_host({FUSED: found.anomaly_map, **found.branches})
+    require_finite(extremes, lambda row: str(split.records[row].image_path))
+    return found
