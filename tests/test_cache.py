@@ -397,6 +397,22 @@ def test_the_least_recently_used_is_removed(kept):
         load(kept.with_overrides("data.cache_gib=0.000001", "data.image_size=32"))
 
 
+def test_no_file_of_others_is_removed(kept):
+    kept.data.cache.mkdir()
+    theirs = [
+        kept.data.cache / name for name in ("model.safetensors", "test-1.safetensors", ".m.safetensors.1.partial")
+    ]
+    for file in theirs:
+        file.write_bytes(bytes(100_000))
+        os.utime(file, (0, 0))
+    load(kept)
+    size = sum(file.stat().st_size for file in entries(kept) if file not in theirs)
+    next(file for file in entries(kept) if file not in theirs).unlink()
+    load(kept.with_overrides(f"data.cache_gib={size / 2**30}"))
+    assert all(file.exists() for file in theirs)
+    assert load(kept).cached
+
+
 def test_what_a_killed_process_left_is_removed_after_a_day(kept):
     kept.data.cache.mkdir()
     old, new = (kept.data.cache / f".test-{name}.safetensors.1234.partial" for name in ("old", "new"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 import warnings
 import zlib
@@ -18,7 +19,7 @@ import torch
 
 from crdkit._core.files import PARTIAL, read_tensors, write_tensors
 from crdkit._core.sources import state
-from crdkit.data import HOW_READ, Dataset, SampleRecord
+from crdkit.data import HOW_READ, SPLITS, Dataset, SampleRecord
 from crdkit.data.cache import cache_folder
 from crdkit.errors import CacheWarning, CrdkitError
 from crdkit.views import View
@@ -29,6 +30,7 @@ FORMAT_VERSION = 1
 _UNHASHED_OPTIONS = {"on_bad_sample", *HOW_READ}  # options that do not change decoded values
 _LIBRARIES = ("numpy", "pillow", "scikit-learn", "scipy", "tifffile", "torch")  # libraries whose versions may
 _ABANDONED_SECONDS = 86400.0
+_IS_OURS = re.compile(rf"({'|'.join(SPLITS)})-[0-9a-f]{{32}}\.safetensors")  # others' files in the folder stay
 
 
 Tensors = dict[str, torch.Tensor]
@@ -94,9 +96,13 @@ class CacheEntry:
         """Remove what killed processes left behind, then the least recently used files, until ``size`` bytes fit."""
         now = time.time()
         for partial in self.path.parent.glob(f".*.safetensors.*{PARTIAL}"):
-            if now - state(partial)[1] / 1e9 > _ABANDONED_SECONDS:
+            if (
+                partial.name.startswith(tuple(f".{split}-" for split in SPLITS))
+                and now - state(partial)[1] / 1e9 > _ABANDONED_SECONDS
+            ):
                 partial.unlink(missing_ok=True)
-        others = {path: state(path) for path in self.path.parent.glob("*.safetensors") if path != self.path}
+        ours = (path for path in self.path.parent.glob("*.safetensors") if _IS_OURS.fullmatch(path.name))
+        others = {path: state(path) for path in ours if path != self.path}
         total = size + sum(bytes_ for bytes_, *_ in others.values())
         for path, (bytes_, *_) in sorted(others.items(), key=lambda item: item[1][1]):
             if total <= self._limit:
