@@ -96,6 +96,21 @@ def test_data_check_accepts_it_with_a_note(good, capsys):
     assert "a training works, and measures nothing" in out
 
 
+def test_it_has_a_threshold_from_the_samples_that_were_held_out(trained):
+    (row,) = scores(trained)
+    threshold = crdkit.Detector.load(trained / "detector", device="cpu").normal_scores.threshold
+    assert threshold == pytest.approx(float(row["pred_score"]), rel=1e-5)
+
+
+def test_a_finished_and_an_interrupted_run_are_resumed(good, trained, capsys):
+    again = ["train", "quick", "data.name=folder", f"data.root={good}", *SMALL, "--out", trained, "--resume"]
+    before = (trained / "scores.csv").read_bytes()
+    assert run(capsys, *again)[0] == 0
+    (trained / "metrics.json").unlink()
+    assert run(capsys, *again)[0] == 0
+    assert (trained / "scores.csv").read_bytes() == before
+
+
 def test_evaluate_predict_and_sweep_go_on_from_there(good, trained, tmp_path, capsys):
     code, out, err = run(capsys, "evaluate", trained)
     assert (code, out) == (2, "")

@@ -55,7 +55,8 @@ def test_a_sample_is_equal_if_all_its_files_are(run, category):
     copy_sample(category, ("train/good", "002"), ("test/good", "001"))
     copy_sample(category, ("validation/good", "000"), ("test/dent", "000"))
     assert sorted(found(run)) == [("dent/000", "validation", "good/000"), ("good/001", "train", "good/002")]
-    assert sum(finding.severity == "error" for finding in check_dataset(build_dataset(run)).findings) == 2
+    assert check_dataset(build_dataset(run)).count("error") == 2
+    assert check_dataset(build_dataset(run.with_overrides("data.allow_overlap=true"))).count("error") == 0
 
 
 def test_a_difference_outside_the_blocks_is_seen(run, category):

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel
 
+from crdkit._core.unique_keys import load_yaml
 from crdkit.errors import ConfigError
 
 OTHER = "other"
@@ -104,7 +105,7 @@ def read_override(override: str, config: BaseModel) -> tuple[str, Any]:
     if kinds and kinds <= {str, Path, NoneType} and text[:1] not in ("'", '"') and text not in ("", "null", "~"):
         return key, text
     try:
-        return key, yaml.safe_load(text)
+        return key, load_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(
             f"override {override!r}: the value is not valid YAML ({' '.join(str(error).split())})"

@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_serializer, model_validator
 
 from crdkit._core.registry import StrictConfig
+from crdkit._core.unique_keys import load_yaml
 from crdkit.config.overrides import apply_override, choose_by_category, keep_choices, read_override
 from crdkit.config.plugins import import_plugin, resolve_plugin
 from crdkit.config.trust import remember, require_trusted
@@ -186,7 +187,7 @@ class RunConfig(StrictConfig):
         if name not in preset_names():
             raise unknown_name("preset", name, preset_names())
         text = (importlib.resources.files("crdkit.config.presets") / f"{name}.yaml").read_text(encoding="utf-8")
-        return cls.from_dict(yaml.safe_load(text), source=f"preset {name}")
+        return cls.from_dict(load_yaml(text), source=f"preset {name}")
 
     def with_overrides(self, *overrides: str) -> RunConfig:
         """Return a copy with each ``key.path=value`` applied; values are read as YAML, names and paths verbatim.
@@ -255,7 +256,7 @@ def preset_summary(name: str) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from crdkit._core.registry import StrictConfig
+from crdkit._core.unique_keys import load_yaml
 from crdkit.data._names import (
     GOOD,
     MASK,
@@ -93,7 +94,7 @@ def read_manifest(path: Path) -> Manifest:
         DataError: the file is missing or is not a YAML mapping, a key is unknown, or a folder is listed twice.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: the manifest cannot be read: {error}; check data.manifest") from error
     except yaml.YAMLError as error:

@@ -126,7 +126,7 @@ def check_dataset(dataset: Dataset) -> DatasetCheck:
         )
         findings += [finding for inspection in inspected for finding in inspection.findings]
         inspections += inspected
-    overlap = list(_overlap(inspections))
+    overlap = list(_overlap(inspections, "warning" if config.allow_overlap else "error"))
     shown = {finding.path for finding in overlap}
     repeated = _duplicates([i for i in inspections if i.record.image_path not in shown])
     findings += [*overlap, *repeated, *_check_whole_dataset(inspections, counts, folder)]
@@ -218,7 +218,7 @@ def _path_named_in(message: str, record: SampleRecord) -> Path:
     return next((path for path in paths if str(path) in message), record.image_path)
 
 
-def _overlap(inspections: Sequence[_Inspection]) -> Iterator[Finding]:
+def _overlap(inspections: Sequence[_Inspection], severity: Severity) -> Iterator[Finding]:
     """Find test samples whose files all equal those of one training or validation sample, as a training does."""
     known: dict[object, SampleRecord] = {}
     for inspection in inspections:
@@ -227,7 +227,7 @@ def _overlap(inspections: Sequence[_Inspection]) -> Iterator[Finding]:
             known.setdefault(key, record)
         elif key in known:
             yield Finding(
-                severity="error",
+                severity=severity,
                 path=record.image_path,
                 message=f"every file of this test sample has the content of {known[key].image_path} in the split "
                 f"{known[key].split!r}; a test on it proves nothing, and a training refuses it without "
