@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from crdkit._core.documents import parse_json
 from crdkit.errors import CrdkitError
 
 if TYPE_CHECKING:
@@ -147,11 +148,11 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is not a mapping
-            header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
+            header = parse_json((file.metadata() or {}).get(_HEADER, "{}"))
     except SafetensorError as error:
         raise ValueError(str(error)) from error
     if not isinstance(header, dict):
-        raise ValueError(f"its header is {header!r}, not a mapping")
+        raise ValueError(f"its header is {header!r:.80}, not a mapping")
     return tensors, header
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import torch
 
@@ -72,13 +73,20 @@ def build_teachers(config: RunConfig, *, load_weights: bool = True) -> dict[str,
     return teachers
 
 
-def build_model(config: RunConfig, *, load_weights: bool = True, specs: Mapping[str, FeatureSpec] | None = None) -> CRD:
+def build_model(
+    config: RunConfig,
+    *,
+    load_weights: bool = True,
+    specs: Mapping[str, FeatureSpec] | None = None,
+    allocate: bool = True,
+) -> CRD:
     """Build teachers, graph and students.
 
     Args:
         config: the run; ``training.seed`` determines the students' initial weights.
         load_weights: False if a state dict is loaded right after: teachers' weights are not read.
         specs: shapes of the teachers' features by modality; measured on a probe image if None.
+        allocate: False for students without memory, on PyTorch's device "meta", to look at their shapes.
 
     Raises:
         ConfigError: as `build_teachers`, or the options of the students or ``specs`` do not fit the teachers.
@@ -99,7 +107,7 @@ def build_model(config: RunConfig, *, load_weights: bool = True, specs: Mapping[
                 f"features of {name!r} cannot have channels {spec.channels} and sizes {spec.sizes}: its teacher gives "
                 f"channels {tuple(teachers[name].channels)} of images of {side} x {side}"
             )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), nullcontext() if allocate else torch.device("meta"):
         torch.manual_seed(config.training.seed)
         return CRD(
             specs=specs,

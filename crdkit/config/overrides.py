@@ -7,11 +7,10 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel
 
-from crdkit._core.unique_keys import load_yaml
-from crdkit.errors import ConfigError
+from crdkit._core.documents import parse_yaml
+from crdkit.errors import ConfigError, shorten
 
 OTHER = "other"
 """In ``by_category``: stands for every category that is not named."""
@@ -36,7 +35,8 @@ def apply_override(values: dict[str, Any], key: str, value: Any) -> None:
             child = node[parent] = {}
         if not isinstance(child, dict):
             where = ".".join(parents[: depth + 1])
-            raise ConfigError(f"override {key}={value}: {where} (={child!r}) has no keys of its own")
+            override = shorten(f"{key}={value}")
+            raise ConfigError(f"override {override}: {shorten(where)} (={shorten(repr(child))}) has no keys of its own")
         node = child
     if last == "name" and parents and node.get("name") not in (None, value):
         keep = KEPT_WITH_DATA if parents == ["data"] else {"encoder"} if parents[0] == "modalities" else set()
@@ -69,8 +69,8 @@ def choose_by_category(values: dict[str, Any]) -> None:
             raise ConfigError(f"by_category: {key} cannot depend on the category; set it for all of them")
         if not isinstance(choices, dict) or OTHER not in choices:
             raise ConfigError(
-                f"by_category: {key} (={choices!r}) needs a value for each category and one for {OTHER!r}, "
-                f"e.g. {{tire: 7, {OTHER}: 5}}"
+                f"by_category: {key} (={shorten(repr(choices))}) needs a value for each category and one for "
+                f"{OTHER!r}, e.g. {{tire: 7, {OTHER}: 5}}"
             )
         if category is not None:
             apply_override(values, key, choices.get(category, choices[OTHER]))
@@ -100,16 +100,14 @@ def read_override(override: str, config: BaseModel) -> tuple[str, Any]:
     """
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"override {override!r} must look like key.path=value, e.g. training.epochs=20")
+        raise ConfigError(f"override {shorten(repr(override))} must look like key.path=value, e.g. training.epochs=20")
     kinds = _plain_types(_annotation(config, key.split(".")))
     if kinds and kinds <= {str, Path, NoneType} and text[:1] not in ("'", '"') and text not in ("", "null", "~"):
         return key, text
     try:
-        return key, load_yaml(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"override {override!r}: the value is not valid YAML ({' '.join(str(error).split())})"
-        ) from error
+        return key, parse_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"override {shorten(repr(override))}: the value is {error}") from error
 
 
 def _annotation(node: Any, path: list[str]) -> Any:

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_serializer, model_validator
 
+from crdkit._core.documents import parse_yaml
 from crdkit._core.registry import StrictConfig
-from crdkit._core.unique_keys import load_yaml
 from crdkit.config.overrides import apply_override, choose_by_category, keep_choices, read_override
 from crdkit.config.plugins import import_plugin, resolve_plugin
 from crdkit.config.trust import remember, require_trusted
@@ -187,7 +187,7 @@ class RunConfig(StrictConfig):
         if name not in preset_names():
             raise unknown_name("preset", name, preset_names())
         text = (importlib.resources.files("crdkit.config.presets") / f"{name}.yaml").read_text(encoding="utf-8")
-        return cls.from_dict(load_yaml(text), source=f"preset {name}")
+        return cls.from_dict(yaml.safe_load(text), source=f"preset {name}")
 
     def with_overrides(self, *overrides: str) -> RunConfig:
         """Return a copy with each ``key.path=value`` applied; values are read as YAML, names and paths verbatim.
@@ -208,7 +208,7 @@ class RunConfig(StrictConfig):
             key, value = read_override(override, self)
             apply_override(values, key, value)
             values["by_category"] = keep_choices(values["by_category"] or {}, key)
-        return self._validate(values, source=" ".join(overrides), plugins=self.plugins)
+        return self._validate(values, source=" ".join(map(shorten, overrides)), plugins=self.plugins)
 
     def to_yaml(self) -> str:
         """Return the complete configuration as YAML that `from_yaml` reads back to an equal one."""
@@ -256,11 +256,13 @@ def preset_summary(name: str) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = load_yaml(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+    try:
+        values = parse_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"{path}: is {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping of config keys, got {type(values).__name__}")
     return values

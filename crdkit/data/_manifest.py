@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
-import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
+from crdkit._core.documents import parse_yaml
 from crdkit._core.registry import StrictConfig
-from crdkit._core.unique_keys import load_yaml
 from crdkit.data._names import (
     GOOD,
     MASK,
@@ -94,11 +93,13 @@ def read_manifest(path: Path) -> Manifest:
         DataError: the file is missing or is not a YAML mapping, a key is unknown, or a folder is listed twice.
     """
     try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: the manifest cannot be read: {error}; check data.manifest") from error
-    except yaml.YAMLError as error:
-        raise DataError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+    try:
+        content = parse_yaml(text)
+    except ValueError as error:
+        raise DataError(f"{path}: is {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected the keys {', '.join(Manifest.model_fields)}, found {content!r:.60}")
     try:

@@ -22,6 +22,8 @@ def npy_view(data: bytes, path: Path) -> np.ndarray:
     version = np.lib.format.read_magic(file)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read_header(file)
+    if dtype.hasobject:
+        raise ValueError("Object arrays cannot be loaded")
     if dtype.kind not in "biufc":
         raise ValueError(f"it holds {dtype}, not numbers")
     if any(side < 0 for side in shape):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import tifffile
 
 _MAGIC = {"TIFF": b"II", "big-endian TIFF": b"MM"}
+_PIXEL_TAGS = {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339}
+_ALLOWED = {"planarconfig": (1, 2), "predictor": (1, 2, 3, 34892, 34893, 34894, 34895), "fillorder": (1, 2)}
 _UNCOMPRESSED = 1
 _DEFLATE = (8, 32946, 50013)
 _MAX_DEFLATE_RATIO = 1032
@@ -41,6 +43,7 @@ def read_page(path: Path) -> np.ndarray:
             page = tiff.pages.first
             if not isinstance(page, tifffile.TiffPage):
                 raise ValueError("its first page is incomplete")
+            _check_tags(page, data)
             _check_page(page, path, data)
             pages = len(tiff.pages)
             array = np.asarray(page.asarray()) if pages == 1 else None
@@ -59,6 +62,21 @@ def _check_directory(data: bytes) -> None:
     width, start = (8, 8) if int.from_bytes(data[2:4], order) == 43 else (4, 4)  # 43: BigTIFF
     if data.startswith(tuple(_MAGIC.values())) and int.from_bytes(data[start : start + width], order) >= len(data):
         raise ValueError("the list of its pages is missing")
+
+
+def _check_tags(page: tifffile.TiffPage, data: bytes) -> None:
+    """Refuse a page with a damaged tag that decides pixels: tifffile leaves it out and takes its default."""
+    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
+    width, entry = (8, 20) if page.parent.is_bigtiff else (2, 12)
+    count = int.from_bytes(data[page.offset : page.offset + width], order)
+    for place in range(page.offset + width, page.offset + width + entry * count, entry):
+        code = int.from_bytes(data[place : place + 2], order)
+        if code in _PIXEL_TAGS and code not in page.tags:
+            raise ValueError(f"tag {code} is damaged")
+    for name, allowed in _ALLOWED.items():
+        value = int(getattr(page, name))
+        if value not in allowed:
+            raise ValueError(f"{name} is {value}")
 
 
 def _check_page(page: tifffile.TiffPage, path: Path, data: bytes) -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import yaml
 from pydantic import Field
 
-from crdkit._core.unique_keys import load_yaml
+from crdkit._core.documents import parse_yaml
 from crdkit.data import Dataset, DatasetConfig, RawSample, SampleRecord, Split, datasets, read_sample, records_by_defect
 from crdkit.data._folders import PairedFiles, category_folder, pair_files, pair_subfolders, require_files
 from crdkit.data._names import GOOD, SPLITS, UNLABELLED, found_folders
@@ -253,9 +252,9 @@ def _read(path: Path, *, depth: bool, metric: bool) -> np.ndarray:
 def _depth_range(path: Path) -> tuple[float, float]:
     require_files([path])
     try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
         nearest, farthest = (float(content["normalization"][key]) for key in ("min", "max"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (OSError, LookupError, TypeError, ValueError) as error:
         raise DataError(
             f"{path}: expected 'normalization' with the numbers 'min' and 'max' (metres), "
             f"found none that can be read: {' '.join(str(error).split())}; copy the file again"

@@ -13,12 +13,14 @@ from pydantic import Field, FiniteFloat, ValidationError
 from torch import nn
 
 import crdkit
+from crdkit._core.documents import parse_json
 from crdkit._core.files import below, new_folder, read_tensors, sha256_of, write_tensors
 from crdkit._core.registry import StrictConfig
-from crdkit.config.build import build_model, build_scorer
+from crdkit.config.build import build_scorer
 from crdkit.config.run_config import RunConfig
 from crdkit.detector._paths import without_paths
-from crdkit.errors import ConfigError, DetectorFormatError, UnknownNameError, explain
+from crdkit.detector._rebuild import rebuild
+from crdkit.errors import ConfigError, CrdkitError, DetectorFormatError, UnknownNameError, explain, first_line
 from crdkit.model.crd import CRD
 from crdkit.model.layers import FeatureSpec
 from crdkit.scoring.scorer import Scorer
@@ -120,25 +122,37 @@ def read_detector(path: Path, *, allow_plugins: bool = False) -> Saved:
         )
     with ThreadPoolExecutor(1, "crdkit-checksum") as alongside:  # takes about as long as building the model
         found = alongside.submit(sha256_of, weights) if header.sha256 else None
-        model, scorer = build_model(config, load_weights=False, specs=specs), build_scorer(config)
         try:
-            changed = found is not None and found.result() != header.sha256.get(WEIGHTS)
-            state = {} if changed else read_tensors(weights)[0]
-        except (OSError, ValueError) as error:
-            raise DetectorFormatError(f"{weights}: cannot be read: {error}; copy the detector again") from error
-    if changed:
-        raise DetectorFormatError(
-            f"{weights}: is not the file that was saved with {file.name}: its SHA-256 checksum differs; "
-            "copy the detector again"
-        )
-    parts: Mapping[str, nn.Module] = {"model.": model, "scorer.": scorer}
-    for prefix, module in parts.items():
-        try:
-            module.load_state_dict(below(prefix, state))
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise DetectorFormatError(f"{weights}: does not fit its config.json: {reason}") from error
+            model, scorer = _load(config, specs, file=file)
+        finally:  # that it is another file explains whatever went wrong with it
+            if found and not found.exception() and found.result() != header.sha256.get(WEIGHTS):
+                raise DetectorFormatError(
+                    f"{weights}: is not the file that was saved with {file.name}: its SHA-256 checksum differs; "
+                    "copy the detector again"
+                )
     return Saved(config, model, scorer, sensor_statistics=header.sensors, normal_scores=header.normal_scores)
+
+
+def _load(config: RunConfig, specs: Mapping[str, FeatureSpec], *, file: Path) -> tuple[CRD, Scorer]:
+    weights = file.with_name(WEIGHTS)
+    try:
+        state = read_tensors(weights)[0]
+    except (OSError, ValueError) as error:
+        raise DetectorFormatError(f"{weights}: cannot be read: {error}; copy the detector again") from error
+    try:
+        scorer = build_scorer(config)
+        model = rebuild(config, specs=specs, state=below("model.", state))
+        scorer.load_state_dict(below("scorer.", state))
+    except CrdkitError as error:
+        raise type(error)(f"{file}: {error}") from error
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DetectorFormatError(f"{weights}: does not fit its config.json: {reason}") from error
+    except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:  # sizes that make no sense
+        raise DetectorFormatError(
+            f"{file}: describes no model: {first_line(error)}; copy the detector again"
+        ) from error
+    return model, scorer
 
 
 def read_config(path: Path | str, *, allow_plugins: bool = False) -> RunConfig:
@@ -163,7 +177,7 @@ def read_header(file: Path) -> DetectorHeader:
         hint = f"did you mean {nested}?" if (nested / "config.json").is_file() else "give the folder that save() wrote"
         raise DetectorFormatError(f"{file.parent}: holds no detector (no config.json); {hint}")
     try:
-        header = json.loads(file.read_text(encoding="utf-8"))
+        header = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DetectorFormatError(f"{file}: cannot be read: {error}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from crdkit._core.documents import parse_json
 from crdkit._core.files import write_text
 from crdkit.config.run_config import RunConfig
 from crdkit.data import HOW_READ
@@ -148,7 +149,9 @@ def read_metrics(folder: Path | str) -> dict[str, Any]:
     """
     file = Path(folder) / "metrics.json"
     try:
-        metrics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        metrics = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CrdkitError(f"{file}: cannot be read: {error}; give the folder of a finished run") from error
+    if not isinstance(metrics, dict):
+        raise CrdkitError(f"{file}: expected a mapping, found {metrics!r:.60}; give the folder of a finished run")
     return metrics

@@ -1,0 +1,54 @@
+"""The model of a saved detector, with memory for the weights that its file holds and no more."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import torch
+
+from crdkit.config.build import build_model
+from crdkit.config.run_config import RunConfig
+from crdkit.model.crd import CRD
+from crdkit.model.layers import FeatureSpec
+
+
+def rebuild(config: RunConfig, *, specs: Mapping[str, FeatureSpec], state: Mapping[str, torch.Tensor]) -> CRD:
+    """Build the model that ``config`` describes and load ``state`` into it.
+
+    The students are first built without memory, so that a damaged or hostile configuration cannot ask for more than the
+    file holds, and nothing is spent on random weights that are replaced at once.
+
+    Raises:
+        CrdkitError: no such model can be built.
+        RuntimeError: a tensor of the model is missing in ``state``, is not part of the model, or has another shape.
+    """
+    model = build_model(config, load_weights=False, specs=specs, allocate=False)
+    for name, own in model.state_dict().items():
+        if name in state and state[name].is_floating_point() != own.is_floating_point():
+            raise RuntimeError(f"{name} is {state[name].dtype}, expected {own.dtype}")
+    fits = _shapes(model.state_dict()) == _shapes(state)
+    if not fits:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # nothing is copied: only its errors, or a module's own renaming, count
+            model.load_state_dict(state)
+    if fits and _is_all_stored(model):
+        for module in model.modules():
+            if any(tensor.is_meta for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]):
+                module.to_empty(device="cpu", recurse=False)
+    else:  # its weights fit by now, so the memory is that of the file
+        model = build_model(config, load_weights=False, specs=specs)
+    model.load_state_dict(state)
+    return model
+
+
+def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
+
+
+def _is_all_stored(model: CRD) -> bool:
+    """Whether every tensor without memory is one that a file of weights holds."""
+    stored = {id(tensor) for tensor in model.state_dict(keep_vars=True).values()}
+    registered = [*model.parameters(), *model.buffers()]
+    loose = [value for module in model.modules() for value in vars(module).values() if isinstance(value, torch.Tensor)]
+    return all(id(tensor) in stored for tensor in [*registered, *loose] if tensor.is_meta)
