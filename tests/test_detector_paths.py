@@ -52,7 +52,8 @@ def test_a_run_is_evaluated_and_predicted_without_naming_its_data(finished, tiny
     assert main(["--quiet", "predict", str(finished / "detector"), *files]) == 0
     rows = [line.split(",") for line in (finished / "scores.csv").read_text().splitlines()]
     (score,) = [float(row[3]) for row in rows if row[0].endswith("good/rgb/000.png")]
-    assert float(capsys.readouterr().out.split()[-1]) == pytest.approx(score, rel=1e-4)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "000.png" in line]
+    assert float(line.split()[1]) == pytest.approx(score, rel=1e-4)
 
 
 def test_a_detector_alone_says_that_it_needs_the_data(finished, tmp_path, capsys):

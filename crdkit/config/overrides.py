@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
@@ -110,10 +110,63 @@ def read_override(override: str, config: BaseModel) -> tuple[str, Any]:
         raise ConfigError(f"override {shorten(repr(override))}: the value is {error}") from error
 
 
+def spread(overrides: Iterable[object], config: BaseModel) -> list[str | tuple[str, Any]]:
+    """Return overrides one by one: texts as they are, mappings as pairs of a dotted key and a value.
+
+    A mapping may be nested: inside a part of ``config`` it changes only the keys that it names.
+
+    Raises:
+        ConfigError: something is neither text nor a mapping with texts as keys.
+
+    Examples:
+        >>> from crdkit.config import RunConfig
+        >>> spread(["data.category=bagel", {"training": {"epochs": 3}, "scoring.sigma": 2}], RunConfig.preset("quick"))
+        ['data.category=bagel', ('training.epochs', 3), ('scoring.sigma', 2)]
+    """
+    found: list[str | tuple[str, Any]] = []
+    for override in overrides:
+        if isinstance(override, str):
+            found.append(override)
+        elif isinstance(override, Mapping):
+            found += _pairs(override, config)
+        else:
+            raise ConfigError(
+                "an override must be text, e.g. 'training.epochs=20', or a mapping, e.g. {'training.epochs': 20}, got "
+                f"{type(override).__name__}"
+            )
+    return found
+
+
+def key_of(override: str | tuple[str, Any]) -> str:
+    """Return the dotted key of one of `spread`."""
+    return override.partition("=")[0] if isinstance(override, str) else override[0]
+
+
+def _pairs(values: Mapping[Any, Any], config: BaseModel, path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"the keys of overrides are texts, e.g. {{'training.epochs': 20}}, got {name!r}")
+        key = f"{path}.{name}" if path else name
+        there = _node(config, key.split("."))
+        part = isinstance(there, BaseModel) or (
+            isinstance(there, Mapping) and any(isinstance(below, BaseModel) for below in there.values())
+        )
+        if part and isinstance(value, Mapping):
+            yield from _pairs(value, config, key)
+        else:
+            yield key, value
+
+
+def _node(node: Any, path: Iterable[str]) -> Any:
+    """Return what stands at ``path``, or None."""
+    for key in path:
+        node = node.get(key) if isinstance(node, Mapping) else getattr(node, key, None)
+    return node
+
+
 def _annotation(node: Any, path: list[str]) -> Any:
     """Return the annotation of the field at ``path``, or None if there is no such field yet."""
-    for key in path[:-1]:
-        node = node.get(key) if isinstance(node, Mapping) else getattr(node, key, None)
+    node = _node(node, path[:-1])
     holders = [node, getattr(node, "view", None)]  # a branch is written with its view's options inline
     fields = [type(holder).model_fields.get(path[-1]) for holder in holders if isinstance(holder, BaseModel)]
     return next((field.annotation for field in fields if field is not None), None)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import copy
 import importlib.resources
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_serializer, model_validator
 
 from crdkit._core.documents import parse_yaml
 from crdkit._core.registry import StrictConfig
-from crdkit.config.overrides import apply_override, choose_by_category, keep_choices, read_override
+from crdkit.config.overrides import apply_override, choose_by_category, keep_choices, key_of, read_override, spread
 from crdkit.config.plugins import import_plugin, resolve_plugin
 from crdkit.config.trust import remember, require_trusted
 from crdkit.data import DatasetConfig, datasets
@@ -189,8 +189,11 @@ class RunConfig(StrictConfig):
         text = (importlib.resources.files("crdkit.config.presets") / f"{name}.yaml").read_text(encoding="utf-8")
         return cls.from_dict(yaml.safe_load(text), source=f"preset {name}")
 
-    def with_overrides(self, *overrides: str) -> RunConfig:
+    def with_overrides(self, *overrides: str | Mapping[str, Any]) -> RunConfig:
         """Return a copy with each ``key.path=value`` applied; values are read as YAML, names and paths verbatim.
+
+        A mapping ``{"key.path": value}`` does the same with Python values; nested, ``{"training": {"epochs": 3}}``, it
+        changes only the keys that it names.
 
         Naming another part (``aggregation.name=max``) drops the options of the part it replaces;
         ``modalities.depth=null`` removes a modality. What is overridden here is no longer set by ``by_category``.
@@ -198,28 +201,41 @@ class RunConfig(StrictConfig):
         Raises:
             ConfigError: an override has no ``=``, its key is unknown, or its value is not allowed.
         """
-        if not overrides:
+        given = spread(overrides, self)
+        if not given:
             return self
-        parts = [override for override in overrides if override.partition("=")[0].endswith((".name", "plugins"))]
-        if 0 < len(parts) < len(overrides):  # parts first, then their options, which are read as the parts declare them
-            return self.with_overrides(*parts).with_overrides(*(text for text in overrides if text not in parts))
+        first = [key_of(override).endswith((".name", "plugins")) for override in given]
+        if any(first) and not all(first):  # parts first, then their options, which are read as the parts declare them
+            named = self._override([override for override, is_part in zip(given, first, strict=True) if is_part])
+            return named._override([override for override, is_part in zip(given, first, strict=True) if not is_part])
+        return self._override(given)
+
+    def _override(self, overrides: Sequence[str | tuple[str, Any]]) -> RunConfig:
         values = self.model_dump(mode="json")
         for override in overrides:
-            key, value = read_override(override, self)
+            key, value = read_override(override, self) if isinstance(override, str) else override
             apply_override(values, key, value)
             values["by_category"] = keep_choices(values["by_category"] or {}, key)
-        return self._validate(values, source=" ".join(map(shorten, overrides)), plugins=self.plugins)
+        return self._validate(values, source=" ".join(map(_shown, overrides)), plugins=self.plugins)
 
     def to_yaml(self) -> str:
         """Return the complete configuration as YAML that `from_yaml` reads back to an equal one."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-def load_config(preset_or_file: str, *, allow_plugins: bool = False) -> RunConfig:
-    """Return a preset by name, or the configuration in a file that ends in .yaml or .yml.
+def _shown(override: str | tuple[str, Any]) -> str:
+    return shorten(override if isinstance(override, str) else f"{override[0]}={override[1]}")
+
+
+Source: TypeAlias = RunConfig | Mapping[str, Any] | Path | str
+"""What stands for a configuration: one, its values, the path of a YAML file or the name of a preset."""
+
+
+def load_config(source: Source, *, allow_plugins: bool = False) -> RunConfig:
+    """Return a preset by name, or the configuration in a YAML file or in a mapping of values.
 
     Args:
-        preset_or_file: what to load.
+        source: a text that ends in .yaml or .yml is the path of a file, any other the name of a preset.
         allow_plugins: import and run the code that the file names, because you trust it.
 
     Raises:
@@ -229,10 +245,22 @@ def load_config(preset_or_file: str, *, allow_plugins: bool = False) -> RunConfi
     Examples:
         >>> load_config("crd-mvtec3d").training.epochs
         200
+        >>> values = {"data": {"name": "mvtec3d"}, "modalities": {"rgb": {}}, "training": {"epochs": 3}}
+        >>> load_config(values).training.epochs
+        3
     """
-    if preset_or_file.endswith((".yaml", ".yml")):
-        return RunConfig.from_yaml(preset_or_file, allow_plugins=allow_plugins)
-    return RunConfig.preset(preset_or_file)
+    if isinstance(source, RunConfig):
+        return source
+    if isinstance(source, Mapping):
+        return RunConfig.from_dict(source)
+    if isinstance(source, Path) or (isinstance(source, str) and source.endswith((".yaml", ".yml"))):
+        return RunConfig.from_yaml(source, allow_plugins=allow_plugins)
+    if isinstance(source, str):
+        return RunConfig.preset(source)
+    raise ConfigError(
+        "expected a configuration, its values as a mapping, the path of a YAML file or the name of a preset, e.g. "
+        f"'quick', got {type(source).__name__}"
+    )
 
 
 def preset_names() -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from crdkit._core.device import select_device
 from crdkit._core.distributed import Ranks
 from crdkit.config.build import build_model
-from crdkit.config.run_config import RunConfig
+from crdkit.config.run_config import Source, load_config
 from crdkit.data import SPLITS
 from crdkit.detector import Detector
 from crdkit.errors import ConfigError
@@ -24,11 +24,12 @@ _logger = logging.getLogger(__name__)
 
 
 def fit(
-    config: RunConfig,
+    config: Source,
     out: Path | str | None = None,
     *,
     resume: bool = False,
     overwrite: bool = False,
+    allow_plugins: bool = False,
     ranks: Ranks | None = None,
 ) -> Detector:
     """Train a detector on ``config.data``; with ``out``, write a complete run directory as well.
@@ -37,16 +38,18 @@ def fit(
     all epochs is the detector's `history`; with ``out``, the content of metrics.json is its `metrics`.
 
     Args:
-        config: the run.
+        config: the run, its values as a dict, the path of a YAML file, or the name of a preset.
         out: new or empty folder for config.yaml, data.json, metrics.json, scores.csv, log.jsonl, report.html and
             detector/; None to only train and calibrate. No other process may write there at the same time.
         resume: continue from the newest checkpoint of an unfinished run in ``out``, to the same result as without the
             interruption; a finished run is left unchanged. Both must have read the data that are there now.
         overwrite: replace the run in ``out``, finished or not.
+        allow_plugins: import and run the code that a YAML file names, because you trust it.
         ranks: processes that train this one detector together, each with its share of every batch; ``out`` is then a
             folder that all can read, and only rank 0 writes there. None: this process trains alone.
 
     Raises:
+        UntrustedCodeError: a YAML file names code to import, and ``allow_plugins`` is false.
         ConfigError: the configuration lacks something, or this machine does; or the run to resume has other settings.
         DetectorFormatError: the checkpoint to resume from is damaged.
         DataError: the data cannot be read, or are not those of the run to resume.
@@ -70,7 +73,7 @@ def fit(
         >>> detector.sensors, list(detector.views)
         (('rgb', 'xyz'), ['rgb', 'depth'])
     """
-    target = None if out is None else Path(out)
+    config, target = load_config(config, allow_plugins=allow_plugins), None if out is None else Path(out)
     if resume and overwrite:
         raise ConfigError("resume and overwrite exclude each other: give --resume to go on, or --overwrite to replace")
     if resume and target is not None and require_same_config(target, config) and is_finished(target):
