@@ -146,7 +146,7 @@ class Registry(Generic[T]):
             self._entries[name] = cls
             module = sys.modules.get(cls.__module__)
             again = known is not None and known is not cls  # its module is being executed again
-            if module is not None and (again or getattr(module.__spec__, "_initializing", False)):
+            if module is not None and (again or getattr(getattr(module, "__spec__", None), "_initializing", False)):
                 note_loading(module)
             return cls
 

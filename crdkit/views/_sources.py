@@ -112,7 +112,7 @@ def _imports(name: str, file: Path) -> Iterator[tuple[str, Path]]:
                 yield part, path
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=8192)
 def _import_statements(file: Path, _state: State) -> tuple[tuple[int, str], ...]:
     """Return level and name of everything that a file may import: what follows ``from`` could be a module too."""
     try:
