@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -250,11 +251,15 @@ def test_ctrl_c_in_a_sweep(scans, tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == "interrupted"
+    assert err.splitlines()[-1].startswith("interrupted; go on with: crdkit sweep quick data.root=")
+    assert err.splitlines()[-1].endswith(f" --seeds 0 1 --out {out} --resume")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
-def test_ctrl_c_in_training(scans, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_training_that_is_stopped_keeps_what_it_did(scans, tmp_path, number, code, word):
     out = tmp_path / "run"
     overrides = [f"data.root={scans}", *TINY, "training.epochs=100000"]
     command = [sys.executable, "-m", "crdkit.cli", "train", "quick", *overrides, "--out", str(out)]
@@ -263,12 +268,14 @@ def test_ctrl_c_in_training(scans, tmp_path):
     deadline = time.monotonic() + 120
     while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode == code, err
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == "interrupted"
-    assert {entry.name for entry in out.iterdir()} == {"config.yaml", "data.json", "log.jsonl"}
+    again = shlex.join(["crdkit", *command[3:], "--resume"])
+    assert err.splitlines()[-1] == f"{word}; go on with: {again}"
+    assert {entry.name for entry in out.iterdir()} == {"config.yaml", "data.json", "log.jsonl", "checkpoints"}
+    assert len(list((out / "checkpoints").iterdir())) == 1
 
 
 def test_importing_is_quick_and_has_no_effects():

@@ -1,4 +1,4 @@
-"""The command line: exit code 0 success, 2 wrong use or bad input in one line, 130 Ctrl-C, 1 internal error."""
+"""The command line: exit code 0 done, 2 wrong use or bad input in one line, 1 a bug, 130 Ctrl-C, 143 SIGTERM."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Any
 
 from crdkit._core.progress import say
 from crdkit.cli.app import app
+from crdkit.cli.stopping import INTERRUPTED, TERMINATED, Terminated, how_to_go_on, sigterm_raises
 from crdkit.errors import BadSampleWarning, CrdkitError
-
-INTERRUPTED = 130
 
 
 class _StandardErrorHandler(logging.Handler):
@@ -41,7 +40,7 @@ def _log_to_standard_error() -> Iterator[None]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    with warnings.catch_warnings(), _log_to_standard_error():
+    with warnings.catch_warnings(), _log_to_standard_error(), sigterm_raises():
         warnings.showwarning = _one_line_warning
         warnings.simplefilter("always", BadSampleWarning)
         return _run(arguments)
@@ -50,25 +49,25 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str] | None) -> int:
     try:
         result: Any = app(arguments, standalone_mode=False, prog_name="crdkit")
-        return _interrupted() if result == INTERRUPTED else int(result or 0)
+        return _stopped(arguments) if result == INTERRUPTED else int(result or 0)
     except CrdkitError as error:
         return _fail(str(error), code=2)
-    except KeyboardInterrupt:
-        return _interrupted()
+    except (KeyboardInterrupt, Terminated) as stopped:
+        return _stopped(arguments, terminated=isinstance(stopped, Terminated))
     except OSError as error:  # a full disk or a removed folder: the system's message is the clearest
         return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", code=2)
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")):
-            return _usage_error(error)
+            return _usage_error(error, arguments)
         import traceback
 
         traceback.print_exc()
         return _fail(f"internal error: {type(error).__name__}: {error}; please report it", code=1)
 
 
-def _usage_error(error: Any) -> int:
+def _usage_error(error: Any, arguments: list[str] | None) -> int:
     if type(error).__name__ == "Abort":
-        return _interrupted()
+        return _stopped(arguments)
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return 2
@@ -80,9 +79,9 @@ def _fail(message: str, *, code: int) -> int:
     return code
 
 
-def _interrupted() -> int:
-    print("interrupted", file=sys.stderr)
-    return INTERRUPTED
+def _stopped(arguments: list[str] | None, *, terminated: bool = False) -> int:
+    print(f"{'terminated' if terminated else 'interrupted'}{how_to_go_on(arguments)}", file=sys.stderr)
+    return TERMINATED if terminated else INTERRUPTED
 
 
 def _one_line_warning(message: Warning | str, *_: Any, **__: Any) -> None:

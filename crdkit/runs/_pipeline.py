@@ -25,6 +25,7 @@ from crdkit.model.shapes import feature_bytes
 from crdkit.runs.begin import begin
 from crdkit.runs.directory import finish, write_results
 from crdkit.runs.fingerprint import Fingerprint, Reading, require_same_data
+from crdkit.runs.provenance import run_hashes
 from crdkit.scoring.measure import measure
 from crdkit.training import EpochLog
 from crdkit.training.step import uses_bf16
@@ -222,6 +223,8 @@ class Pipeline:
         if folder is not None:
             if save:
                 detector.save(folder / "detector")
+            saved = folder / "detector" if save else None
+            metrics["hashes"] = run_hashes(self.config, data=self.fingerprint, detector=saved)
             write_results(folder, config=self.config, metrics=metrics, maps=maps, split=scored, history=history)
             finish(folder, metrics)
         return metrics

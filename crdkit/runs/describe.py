@@ -20,6 +20,7 @@ from crdkit.model.graph import CrossmodalGraph, Edge
 from crdkit.model.layers import FeatureSpec, Levels
 from crdkit.model.shapes import empty_features
 from crdkit.runs.directory import read_metrics
+from crdkit.runs.provenance import shown_hashes
 
 FLOP_CONVENTION = (
     "GFLOP: matrix products and convolutions of one sample, forward; a multiply and an add count as two (MACs x 2)"
@@ -59,7 +60,7 @@ class Description:
     training_gflop: Mapping[str, float]
     """Forward and backward of each modality's branch, of one sample; the teachers' features are kept between epochs."""
     provenance: Mapping[str, str] = field(default_factory=dict)
-    """Of a run: where its data lies, seed, environment; empty for a configuration."""
+    """Of a run: where its data lies, seed, environment, hashes; empty for a configuration."""
 
     def table(self) -> list[dict[str, Any]]:
         """Return one row per part with the keys ``modality``, ``part``, ``parameters`` and ``gflop``, and their sum."""
@@ -167,6 +168,7 @@ def _run_facts(folder: Path) -> dict[str, str]:
         **{key: str(value) for key, value in metrics.get("environment", {}).items()},
         "samples": ", ".join(f"{count} {split}" for split, count in counts.items()),
         "seconds": ", ".join(f"{phase} {value}" for phase, value in seconds.items()),
+        **shown_hashes(folder, metrics.get("hashes", {})),
     }
 
 

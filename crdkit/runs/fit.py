@@ -142,5 +142,5 @@ def _train_students(
             ranks=ranks,
         )
     if checkpoints is not None:  # epochs of an interrupted run count with the seconds that they took then
-        run.clock.seconds["train"] += sum(log["seconds"] for log in history[: checkpoints.restored])
+        run.clock.seconds["train"] += checkpoints.seconds
     return history

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,16 @@ State = dict[str, torch.Tensor]
 _logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Partial:
+    """An epoch that was interrupted: what has been done of it since its order was drawn."""
+
+    steps: int
+    seconds: float
+    sums: torch.Tensor
+    """(modalities, terms) losses, summed over the samples of those steps."""
+
+
 class Checkpoints:
     """Keeps the newest checkpoint of one training in a folder: weights, optimisers, generator and log after an epoch.
 
@@ -38,6 +49,10 @@ class Checkpoints:
         self.folder = folder
         self.restored = 0
         """Epochs that were not trained by this process but read by `restore`."""
+        self.seconds = 0.0
+        """What those took, and what was done of the epoch after them."""
+        self.partial: Partial | None = None
+        """What `restore` found of the epoch after them, until that goes on."""
         self._next_write = time.monotonic() + EVERY_SECONDS
 
     def restore(
@@ -53,17 +68,27 @@ class Checkpoints:
         files = self._files()
         if not files:
             return []
-        log, state = _read(files[-1])
+        log, state, partial = _read(files[-1])
         try:
             students.load_state_dict(below("students.", state))
             for index, optimizer in enumerate(optimizers):
                 _load_optimizer(optimizer, below(f"optimizers.{index}.", state))
             generator.set_state(state["generator"])
+            if partial is not None:
+                self.partial = Partial(**partial, sums=state["sums"])
         except (RuntimeError, LookupError, ValueError, TypeError) as error:
             raise _damaged_error(files[-1], error) from error
         self.restored = len(log)
-        _logger.info("resuming after epoch %d", self.restored)
+        self.seconds = sum(entry.get("seconds", 0.0) for entry in log)
+        self.seconds += 0.0 if self.partial is None else self.partial.seconds
+        within = "" if self.partial is None else f" and {self.partial.steps} steps"
+        _logger.info("resuming after epoch %d%s", self.restored, within)
         return log
+
+    def take_partial(self) -> Partial | None:
+        """Return what was done of an interrupted epoch, once."""
+        found, self.partial = self.partial, None
+        return found
 
     def keep(
         self,
@@ -73,8 +98,11 @@ class Checkpoints:
         *,
         log: Sequence[dict[str, Any]],
         last: bool,
+        partial: Partial | None = None,
     ) -> None:
         """Write the state after ``len(log)`` epochs if it is time for that, or if it is the ``last``.
+
+        With ``partial`` it is the state within the next epoch, and ``generator`` that from which its order was drawn.
 
         Raises:
             CrdkitError: the file cannot be written.
@@ -86,8 +114,10 @@ class Checkpoints:
         for index, optimizer in enumerate(optimizers):
             state |= {f"optimizers.{index}.{name}": value for name, value in _optimizer_state(optimizer)}
         state["generator"] = generator.get_state()
+        if partial is not None:
+            state["sums"] = partial.sums
         path = self.folder / _name(log)
-        _write(path, log, state)
+        _write(path, log, state, partial)
         for older in [*self._files(), *self.folder.glob(f".*{PARTIAL}")]:  # partial: left by a killed process
             if older != path:
                 older.unlink()
@@ -121,16 +151,18 @@ def _name(log: Sequence[dict[str, Any]]) -> str:
     return f"epoch-{len(log):06d}.safetensors"
 
 
-def _write(path: Path, log: Sequence[dict[str, Any]], state: State) -> None:
+def _write(path: Path, log: Sequence[dict[str, Any]], state: State, partial: Partial | None = None) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise CrdkitError(f"{path.parent}: cannot be written: {error.strerror or error}") from error
-    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "log": list(log)}
+    header: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION, "log": list(log)}
+    if partial is not None:
+        header["partial"] = {"steps": partial.steps, "seconds": partial.seconds}
     write_tensors(path, state, header=header, checksum=True)
 
 
-def _read(path: Path) -> tuple[list[dict[str, Any]], State]:
+def _read(path: Path) -> tuple[list[dict[str, Any]], State, dict[str, Any] | None]:
     try:
         state, header = read_tensors(path)
         kind, version, log = (header[key] for key in ("format", "format_version", "log"))
@@ -149,7 +181,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], State]:
             raise ValueError(f"its content is that of {_name(log)}")
     except ValueError as error:
         raise _damaged_error(path, error) from error
-    return log, state
+    return log, state, header.get("partial")
 
 
 def _damaged_error(path: Path, error: Exception) -> DetectorFormatError:

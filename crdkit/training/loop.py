@@ -16,11 +16,11 @@ from crdkit._core.capture import CudaCapture
 from crdkit._core.device import to_device
 from crdkit._core.distributed import Ranks
 from crdkit._core.progress import track
-from crdkit.errors import ConfigError, CrdkitError
+from crdkit.errors import ConfigError
 from crdkit.model.crd import CRD
 from crdkit.model.layers import Presence
 from crdkit.model.shapes import empty_features
-from crdkit.training._checkpoint import Checkpoints
+from crdkit.training._checkpoint import Checkpoints, Partial
 from crdkit.training._cuda_graph import BranchStreams, StaticStep, Step, fastest_convolutions, uses_graph
 from crdkit.training._data_parallel import (
     average,
@@ -32,6 +32,8 @@ from crdkit.training._data_parallel import (
     term_weights,
 )
 from crdkit.training._features import TeacherFeatures
+from crdkit.training._finite import StepLosses, require_finite_weights
+from crdkit.training._interrupt import Interruption, noted_signals
 from crdkit.training.config import TrainingConfig
 from crdkit.training.dropout import draw_presence
 from crdkit.training.losses import TERMS
@@ -121,27 +123,48 @@ def train(
     for log in history:
         on_epoch(log)
     remaining = range(len(history), config.epochs)
-    with _prepared_step(model, optimizers, config, rows=min(config.batch_size, samples), ranks=ranks) as step:
+    alone = checkpoints is not None and ranks.world_size == 1
+    with (
+        noted_signals(alone) as interruption,
+        _prepared_step(model, optimizers, config, rows=min(config.batch_size, samples), ranks=ranks) as step,
+    ):
         for epoch in track(remaining, description="training", total=len(remaining)):
             start = time.perf_counter()
             rate = learning_rate(config, epoch)
             set_learning_rate(optimizers, rate)
+            before = torch.Generator()
+            before.set_state(generator.get_state())
             order = torch.randperm(samples, generator=generator)
             present = _draw_epoch_presence(model, config, samples=samples, sensors=sensors, generator=generator)
+            begun = None if checkpoints is None else checkpoints.take_partial()
+            start -= 0.0 if begun is None else begun.seconds
+            steps, first = math.ceil(samples / config.batch_size), 0 if begun is None else begun.steps
+            losses = StepLosses(model, config, epoch=epoch + 1, first=first, steps=steps)
+            write = None
+            if checkpoints is not None:
+                write = partial(checkpoints.keep, model.branches, optimizers, before, log=history, last=True)
             sums = _train_epoch(
-                model, features, step, order=order, batch_size=config.batch_size, present=present, ranks=ranks
+                model,
+                features,
+                step,
+                order=order,
+                batch_size=config.batch_size,
+                present=present,
+                ranks=ranks,
+                begun=begun,
+                losses=losses,
+                after_step=partial(_stop_if_asked, interruption, write, start),
             )
             means = (sums / samples).tolist()
             log = _epoch_log(model, means, epoch=epoch + 1, rate=rate, seconds=time.perf_counter() - start)
             if not math.isfinite(log["loss"]):
-                raise CrdkitError(
-                    f"the loss is {log['loss']} after epoch {epoch + 1}: "
-                    f"lower training.learning_rate (={config.learning_rate:g})"
-                )
+                raise losses.error()
+            last = epoch + 1 == config.epochs
+            if last:
+                require_finite_weights(model, config)
             on_epoch(log)
             history.append(log)
             if checkpoints is not None and ranks.is_main:
-                last = epoch + 1 == config.epochs
                 checkpoints.keep(model.branches, optimizers, generator, log=history, last=last)
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)  # gradients may hold the memory of a captured graph
@@ -158,23 +181,45 @@ def _train_epoch(
     batch_size: int,
     present: Presence | None,
     ranks: Ranks,
+    begun: Partial | None,
+    losses: StepLosses,
+    after_step: Callable[[int, torch.Tensor], None],
 ) -> torch.Tensor:
-    """Run one epoch without waiting for the device, and return its (modalities, terms) sums over samples there."""
+    """Run an epoch, or what is left of it, without waiting for the device; return (modalities, terms) sums there."""
     device = model.device
-    sums = torch.zeros(len(model.modalities), len(TERMS), device=device)
+    sums, first = torch.zeros(len(model.modalities), len(TERMS), device=device), 0
+    if begun is not None:
+        sums, first = sums + begun.sums.to(device), begun.steps
+        order = order[first * batch_size :]
+        if not len(order):  # all but the end of the epoch was done
+            return sums
     full_batches = to_device(order, device).split(batch_size)
     own, rows = own_order(order, batch_size=batch_size, ranks=ranks)
-    for full, (indices, batch) in zip(full_batches, features.batches(own, rows), strict=True):
+    for number, (full, (indices, batch)) in enumerate(
+        zip(full_batches, features.batches(own, rows), strict=True), first
+    ):
         shown = None if present is None else {name: has[indices] for name, has in present.items()}
         weights = None
         if ranks.world_size > 1:
             full_present = None if present is None else {name: has[full] for name, has in present.items()}
             weights = term_weights(model.modalities, count=len(full), ranks=ranks, present=full_present)
-        sums += step(batch, present=shown, weights=weights) * len(full)
+        found = step(batch, present=shown, weights=weights)
+        losses.keep(number, found)
+        sums += found * len(full)
+        after_step(number + 1, sums)
     if ranks.world_size > 1:
         average_statistics(model.branches, ranks)
         average(sums, ranks)
     return sums
+
+
+def _stop_if_asked(
+    interruption: Interruption, write: Callable[..., None] | None, start: float, steps: int, sums: torch.Tensor
+) -> None:
+    """After a signal, write a checkpoint within the epoch, and let the signal do what it would have done."""
+    if interruption.pending and write is not None:
+        write(partial=Partial(steps=steps, seconds=time.perf_counter() - start, sums=sums))
+        interruption.deliver()
 
 
 @contextmanager
