@@ -64,7 +64,7 @@ def test_a_checkpoint_or_weights_that_would_run_code_are_refused(tmp_path, write
 def test_python_objects_in_an_array_file_are_refused(tmp_path):
     trace, file = tmp_path / "trace", tmp_path / "a.npy"
     np.save(file, np.array([Hostile(trace)], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match=rf"{file}: .*object") as refused:
+    with pytest.raises(DataError, match=rf"{file}: .*(?i:object)") as refused:
         read_file(file)
     assert "\n" not in str(refused.value)
     assert not trace.exists()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import crdkit
 from crdkit.cli import main
 from crdkit.config import RunConfig, load_config, trust
 from crdkit.detector import Detector
@@ -119,6 +120,10 @@ def test_a_strangers_run_runs_nothing(run, trace, scans, tmp_path, capsys):
         Detector.load(run / "detector")
     with pytest.raises(UntrustedCodeError, match=r"config\.yaml: would import and run .*allow_plugins=True"):
         load_config(str(run / "config.yaml"))
+    with pytest.raises(UntrustedCodeError):
+        crdkit.fit(run / "config.yaml", tmp_path / "out")
+    with pytest.raises(UntrustedCodeError):
+        crdkit.fit(run / "config.yaml", run, resume=True)
     file, out = run / "config.yaml", tmp_path / "out"
     for command in (
         ["describe", run],
