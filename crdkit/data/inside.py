@@ -35,14 +35,15 @@ def refuse_links_outside(dataset: Dataset, records: Iterable[SampleRecord]) -> N
     config = dataset.config
     if config.root is None or config.follow_links:
         return
-    root, category = config.root.absolute(), config.category
-    homes = tuple(os.path.realpath(path) for path in (root, root / category if category else root))
+    root, category = str(config.root.absolute()), config.category or ""
+    homes = tuple(os.path.realpath(path) for path in (root, os.path.join(root, category)))
     real_folder = cache(os.path.realpath)  # thousands of files share a few folders
     for record in records:
-        for path in dataset.files(record):
-            if not path.is_relative_to(root):
+        for path in map(str, dataset.files(record)):
+            if not is_inside(path, root):
                 continue  # an adapter of one's own may read from anywhere
-            target = os.path.realpath(path) if path.is_symlink() else os.path.join(real_folder(path.parent), path.name)
+            folder, name = os.path.split(path)
+            target = os.path.realpath(path) if os.path.islink(path) else os.path.join(real_folder(folder), name)
             if not any(is_inside(target, home) for home in homes):
                 raise DataError(
                     f"{path}: leads out of the data folder, to {target}; copy the file, or set data.follow_links=true"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -82,7 +83,7 @@ def _key(record: SampleRecord, property_of: Callable[[Path], Hashable]) -> Hasha
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size
+    return os.stat(path).st_size
 
 
 def _blocks(path: Path) -> bytes:
