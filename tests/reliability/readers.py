@@ -24,7 +24,7 @@ from crdkit.detector import Detector
 from crdkit.errors import CacheWarning
 from crdkit.paper.checkpoints import read_checkpoint
 from crdkit.runs.directory import read_metrics
-from crdkit.views._cache import CacheEntry
+from crdkit.views._cache import find_entry
 
 EIGHT = ("data.image_size=32", "training.device=cpu", "training.epochs=1", "student.depths=1")
 TINY = (
@@ -346,7 +346,9 @@ def detectors(folder: Path) -> dict[str, Reader]:
     saved_detector = run / "detector"
     weights, header = saved_detector / "model.safetensors", saved_detector / "config.json"
     checkpoint = next((run / "checkpoints").glob("*.safetensors"))
-    entry = CacheEntry(folder / "entry.safetensors", limit_gib=1)
+    cached = MVTec3D(MVTec3D.Config(root=root, category="gear", cache=folder / "cache"))
+    entry = find_entry(cached, cached.records("train"), views={})
+    assert entry is not None
     entry.write({"rgb": torch.arange(48.0).reshape(4, 3, 2, 2), "rows": torch.arange(4)}, {2: "bad"})
 
     def beside(path: Path, other: Path) -> Path:
@@ -365,8 +367,11 @@ def detectors(folder: Path) -> dict[str, Reader]:
 
         return read
 
+    whole = entry.path.read_bytes()
+
     def read_cache(path: Path) -> Any:
-        return CacheEntry(path, limit_gib=1).read()
+        entry.path = path
+        return entry.read()
 
     published = {
         "student_rgb": {"decoder.w_a": torch.ones(2), "bn.conv1.weight": torch.arange(72.0).reshape(2, 4, 3, 3)},
@@ -390,7 +395,7 @@ def detectors(folder: Path) -> dict[str, Reader]:
         ),
         "cache": Reader(
             file="test.safetensors",
-            seeds=[entry.path.read_bytes()],
+            seeds=[whole],
             read=read_cache,
             allowed_warnings=(CacheWarning,),
             share=2,
