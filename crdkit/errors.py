@@ -162,6 +162,16 @@ class BadSampleWarning(UserWarning):
     """
 
 
+class UnusualDataWarning(UserWarning):
+    """Data that can be read, but look wrong: another unit, a view without content, images that are turned.
+
+    Examples:
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", UnusualDataWarning)  # stop rather than train on such data
+    """
+
+
 class CacheWarning(UserWarning):
     """A cached split is damaged, or a split cannot be cached; the files are decoded instead.
 

@@ -12,7 +12,7 @@ from typing import Any
 from crdkit._core.progress import say
 from crdkit.cli.app import app
 from crdkit.cli.stopping import INTERRUPTED, TERMINATED, Terminated, how_to_go_on, sigterm_raises
-from crdkit.errors import BadSampleWarning, CrdkitError
+from crdkit.errors import BadSampleWarning, CrdkitError, UnusualDataWarning
 
 
 class _StandardErrorHandler(logging.Handler):
@@ -43,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     with warnings.catch_warnings(), _log_to_standard_error(), sigterm_raises():
         warnings.showwarning = _one_line_warning
         warnings.simplefilter("always", BadSampleWarning)
+        warnings.simplefilter("always", UnusualDataWarning)
         return _run(arguments)
 
 

@@ -60,6 +60,16 @@ def one_choice(
     return chosen
 
 
+UnusualSensors = Annotated[
+    str,
+    typer.Option(
+        "--unusual",
+        metavar="error|warn|ignore",
+        help="What to do about sensors of another unit, dtype or number of channels than in training.",
+    ),
+]
+
+
 class ListsOfValues(TyperCommand):
     """A command whose repeatable options take several values each: ``--seeds 0 1 2`` is ``--seeds 0 --seeds 1 ...``."""
 

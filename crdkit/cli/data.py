@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from crdkit.cli.arguments import AllowPlugins
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -54,6 +56,11 @@ def check_data(
         typer.Argument(metavar="[data.KEY=VALUE]...", help="How the data is read: data.scale.depth=0.001, ..."),
     ] = None,
     layout: Annotated[str | None, typer.Option(help="Name of a dataset; recognised by default.")] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="PRESET|FILE.yaml", help="Also look at the modalities of this run; else at likely ones."),
+    ] = None,
+    allow_plugins: AllowPlugins = False,
 ) -> None:
     """Read every file of a dataset, list what is wrong or unusual, and say how to train on it.
 
@@ -64,11 +71,18 @@ def check_data(
     from crdkit.data.check import check_dataset
     from crdkit.data.discover import recognise
     from crdkit.errors import CrdkitError, DataError
+    from crdkit.views.look import LookAtViews
 
+    views = None
+    if config is not None:
+        from crdkit.config import load_config
+        from crdkit.config.build import build_views
+
+        views = build_views(load_config(config, allow_plugins=allow_plugins))
     errors = 0
     for found in recognise(folder, layout=layout):
         dataset = with_data_options(found.dataset, overrides or ())
-        checked = check_dataset(dataset)
+        checked = check_dataset(dataset, look=LookAtViews(views))
         show_check(checked)
         for name, reason in found.others.items():
             show(f"not the layout {name}: {reason}")

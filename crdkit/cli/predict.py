@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
-from crdkit.cli.arguments import AllowPlugins
+from crdkit.cli.arguments import AllowPlugins, UnusualSensors
 
 _LABELS = {True: "anomalous", False: "normal", None: ""}
 
 
 def predict(
+    *,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or detector directory.")],
     inputs: Annotated[
         list[str],
@@ -28,12 +29,15 @@ def predict(
         bool, typer.Option("--compile", help="Compile for some seconds first, to predict faster on a CPU.")
     ] = False,
     allow_plugins: AllowPlugins = False,
+    unusual: UnusualSensors = "error",
 ) -> None:
     """Score new samples: print a table, or write scores, raw maps and overlays (--out)."""
     from crdkit._core.files import require_new_folder
+    from crdkit.detector import Unusual
     from crdkit.detector.files import open_detector, predict_inputs, write_predictions
 
     detector, samples = open_detector(folder, inputs, allow_plugins=allow_plugins)
+    detector.unusual = cast(Unusual, unusual)  # which it checks
     if out is not None:
         require_new_folder(out)
     if compile_first:

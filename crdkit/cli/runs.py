@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
-from crdkit.cli.arguments import AllowPlugins, Overrides, one_choice
+from crdkit.cli.arguments import AllowPlugins, Overrides, UnusualSensors, one_choice
 
 
 def demo(
@@ -53,6 +53,7 @@ def train(
 
 
 def evaluate(
+    *,
     run: Annotated[
         str, typer.Argument(metavar="DIR", help="A finished run; with --published, a preset or a YAML file.")
     ],
@@ -66,15 +67,18 @@ def evaluate(
         ),
     ] = None,
     allow_plugins: AllowPlugins = False,
+    unusual: UnusualSensors = "error",
 ) -> None:
     """Print the metrics of a finished run on its own test split, or on other data (data.root=...)."""
     from crdkit.cli.tables import show, show_metrics
     from crdkit.config import load_config
+    from crdkit.detector import Unusual
     from crdkit.paper.checkpoints import evaluate_published
     from crdkit.runs.evaluate import evaluate_run
 
     if published is None:
-        metrics = evaluate_run(run, *(overrides or ()), out=out, allow_plugins=allow_plugins)
+        choice = cast(Unusual, unusual)  # which it checks
+        metrics = evaluate_run(run, *(overrides or ()), out=out, allow_plugins=allow_plugins, unusual=choice)
     else:
         metrics = evaluate_published(
             load_config(run, allow_plugins=allow_plugins).with_overrides(*(overrides or ())), published, out=out

@@ -53,6 +53,11 @@ class DatasetConfig(ComponentConfig):
     )
     follow_links: bool = Field(False, description="read files that symbolic links bring from outside the data folder")
     allow_overlap: bool = Field(False, description="test on samples that are also in the training or validation split")
+    on_blank_sensor: Literal["error", "missing"] = Field(
+        "error",
+        description="what a scan that is 0 or NaN everywhere is, and with 'missing' any other sensor too: an error, or "
+        "missing, which a detector trained with training.modality_dropout can do without",
+    )
     workers: int | None = Field(None, ge=1, le=256, description="threads that read files; None: one per core, up to 8")
     cache: AbsolutePath | None = Field(
         None, description="folder that keeps decoded splits for later runs; None: that of CRDKIT_CACHE, or no cache"

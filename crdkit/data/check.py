@@ -7,34 +7,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
 from crdkit._core.parallel import map_in_order
 from crdkit.data import GOOD, SPLITS, UNLABELLED, Dataset, RawSample, SampleRecord, Split
+from crdkit.data.findings import Finding, Look, Severity
 from crdkit.data.images import read_image, resize_mask, resize_nearest
 from crdkit.data.inside import refuse_links_outside
 from crdkit.errors import CrdkitError, DataError, MissingSplitError
 
-Severity = Literal["error", "warning", "note"]
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """Something about a file or folder that the user should know.
-
-    Examples:
-        >>> finding = Finding(severity="warning", path=Path("rgb/000.png"), message="sensor 'rgb' is 0 everywhere")
-        >>> print(f"{finding.severity}: {finding.path}: {finding.message}")
-        warning: rgb/000.png: sensor 'rgb' is 0 everywhere
-    """
-
-    severity: Severity
-    """``error``: it stops training or makes its results wrong; ``warning``: look at it; ``note``: good to know."""
-    path: Path
-    message: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +55,7 @@ class _Inspection:
     """Files of one value."""
     size: tuple[int, ...] | None = None
     class_ids: frozenset[int] = frozenset()
+    kept: Any = None
 
     def content(self) -> object:
         """Return what equal samples have in common; None if a file cannot be read."""
@@ -80,12 +65,16 @@ class _Inspection:
         return tuple((sensor, self.digests[files[sensor]]) for sensor in sorted(files))
 
 
-def check_dataset(dataset: Dataset) -> DatasetCheck:
+def check_dataset(dataset: Dataset, *, look: Look | None = None) -> DatasetCheck:
     """Read every sample of ``dataset`` once, in parallel, and list everything that is wrong with it.
 
     It finds files that are missing, unreadable or of different sizes, scans with empty corners, images of one value,
     NaN, masks that are empty, vanish at ``data.image_size`` or hold class ids, samples without masks or labels, and
     files with the same content.
+
+    Args:
+        dataset: what to check.
+        look: looks at each sample as well.
 
     Examples:
         >>> import tempfile
@@ -118,7 +107,7 @@ def check_dataset(dataset: Dataset) -> DatasetCheck:
         counts[split] = dict(Counter(record.defect_type for record in records))
         inspected = list(
             map_in_order(
-                lambda record: _inspect(lenient, record),
+                lambda record: _inspect(lenient, record, look),
                 records,
                 workers=config.workers,
                 description=f"checking {split}",
@@ -130,6 +119,8 @@ def check_dataset(dataset: Dataset) -> DatasetCheck:
     shown = {finding.path for finding in overlap}
     repeated = _duplicates([i for i in inspections if i.record.image_path not in shown])
     findings += [*overlap, *repeated, *_check_whole_dataset(inspections, counts, folder)]
+    if look is not None:
+        findings += look.findings(dataset, [(i.record, i.kept) for i in inspections if i.kept is not None])
     return DatasetCheck(
         layout=config.name,
         folder=folder,
@@ -138,7 +129,7 @@ def check_dataset(dataset: Dataset) -> DatasetCheck:
     )
 
 
-def _inspect(dataset: Dataset, record: SampleRecord) -> _Inspection:
+def _inspect(dataset: Dataset, record: SampleRecord, look: Look | None) -> _Inspection:
     findings: list[Finding] = []
     digests: dict[Path, bytes] = {}
     try:
@@ -148,6 +139,7 @@ def _inspect(dataset: Dataset, record: SampleRecord) -> _Inspection:
         constant = frozenset(record.files[name] for name, array in sample.sensors.items() if array.min() == array.max())
         findings += [*_check_sensors(sample, dataset.config.image_size), *_check_mask(sample, dataset)]
         class_ids = _class_ids(record)
+        kept = None if look is None else look.sample(sample)
     except (DataError, OSError) as error:
         path = _path_named_in(str(error), record)
         return _Inspection(
@@ -155,7 +147,13 @@ def _inspect(dataset: Dataset, record: SampleRecord) -> _Inspection:
         )
     size = next(iter(sample.sensors.values())).shape[:2]
     return _Inspection(
-        record=record, findings=findings, digests=digests, constant=constant, size=size, class_ids=class_ids
+        record=record,
+        findings=findings,
+        digests=digests,
+        constant=constant,
+        size=size,
+        class_ids=class_ids,
+        kept=kept,
     )
 
 

@@ -168,6 +168,6 @@ class Folder(Dataset):
             return array
         array = array.astype(np.float32, copy=False)
         if array.ndim == 3:
-            return measured_scan(array, sensor=sensor, source=path)
+            return measured_scan(array, sensor=sensor, source=path, blank=self.config.on_blank_sensor == "missing")
         check_finite(array, source=path)
         return array

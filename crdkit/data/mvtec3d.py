@@ -99,7 +99,7 @@ class MVTec3D(Dataset):
                 "and 0 or NaN where nothing was measured"
             )
         missing = xyz[..., 2] == 0
-        if missing.all():
+        if missing.all() and self.config.on_blank_sensor == "error":
             raise DataError(f"{path}: no pixel holds a measurement (Z is 0 or NaN everywhere); leave the sample out")
         if self.config.missing == "nan" and (missing & ~nan).any():
             raise DataError(

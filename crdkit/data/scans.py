@@ -12,7 +12,7 @@ from crdkit.errors import DataError
 MAX_METRES = 100.0
 
 
-def measured_scan(xyz: np.ndarray, *, sensor: str, source: object = None) -> np.ndarray:
+def measured_scan(xyz: np.ndarray, *, sensor: str, source: object = None, blank: bool = False) -> np.ndarray:
     """Return an organised scan (H, W, 3) of floats, metres, in which NaN has become 0, which means "not measured".
 
     A pixel with one NaN is 0 in all channels.
@@ -21,6 +21,7 @@ def measured_scan(xyz: np.ndarray, *, sensor: str, source: object = None) -> np.
         xyz: what was read or handed over.
         sensor: its name, for the remedy in messages.
         source: what messages start with, such as the file; None for the sensor's name.
+        blank: whether a scan without any measurement is let through.
 
     Raises:
         DataError: another shape or dtype, infinite values, coordinates beyond 100 m, or no measurement at all.
@@ -29,7 +30,7 @@ def measured_scan(xyz: np.ndarray, *, sensor: str, source: object = None) -> np.
     check_array(xyz, source=source, channels=3, dtype=np.floating, hint="give X, Y and Z in metres")
     xyz = without_nan(xyz, source=source)
     check_metres(xyz, source=source, sensor=sensor)
-    if not xyz[..., -1].any():
+    if not blank and not xyz[..., -1].any():
         raise DataError(f"{source}: no pixel holds a measurement (Z is 0 or NaN everywhere)")
     return xyz
 

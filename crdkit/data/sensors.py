@@ -30,6 +30,27 @@ def check_sensors(sensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]
     return sensors
 
 
+def without_blank(sensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the sensors that measured something: those that are 0 or NaN everywhere, as if they failed, are left out.
+
+    Examples:
+        >>> list(without_blank({"rgb": np.ones((4, 5, 3), np.uint8), "xyz": np.full((4, 5, 3), np.nan)}))
+        ['rgb']
+    """
+    return {name: array for name, array in sensors.items() if not _is_blank(array)}
+
+
+def _is_blank(array: np.ndarray) -> bool:
+    floats = np.issubdtype(array.dtype, np.floating)
+    if floats and array.ndim == 3:
+        array = array[..., -1]  # Z
+
+    def measured(part: np.ndarray) -> bool:
+        return bool(((part != 0) & ~np.isnan(part)).any() if floats else part.any())
+
+    return not measured(array[::16, ::16]) and not measured(array)  # a few pixels tell in nearly every case
+
+
 def check_finite(array: np.ndarray, *, source: object) -> None:
     """Refuse infinite values; NaN is allowed.
 

@@ -2,7 +2,8 @@
 
 from crdkit.detector._samples import PreparedSample
 from crdkit.detector._saved import detector_folder, read_config
+from crdkit.detector._unusual import Unusual
 from crdkit.detector.detector import Detector
 from crdkit.detector.prediction import Prediction
 
-__all__ = ["Detector", "Prediction", "PreparedSample", "detector_folder", "read_config"]
+__all__ = ["Detector", "Prediction", "PreparedSample", "Unusual", "detector_folder", "read_config"]

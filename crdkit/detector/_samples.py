@@ -12,8 +12,9 @@ import torch
 from crdkit.config.build import build_views
 from crdkit.config.run_config import RunConfig
 from crdkit.data import Sensors
-from crdkit.data.sensors import check_sensors
+from crdkit.data.sensors import check_sensors, without_blank
 from crdkit.detector._inputs import SensorData, first_file, read_files, require_mapping, to_arrays
+from crdkit.detector._unusual import UsualSensors
 from crdkit.errors import DataError
 from crdkit.views.split import view_sample, visible
 
@@ -40,13 +41,16 @@ class Preparation:
 
     Args:
         config: the run that made the detector.
+        usual: compares samples with what the detector was trained on.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, usual: UsualSensors) -> None:
         self.config = config
         self.views = build_views(config)
+        self.usual = usual
         self.size = config.data.image_size
         self._spares = config.training.modality_dropout > 0
+        self._drops_blank = config.data.on_blank_sensor == "missing"
 
     @property
     def sensors(self) -> tuple[str, ...]:
@@ -62,17 +66,28 @@ class Preparation:
         """
         return read_files(files, self.config, known=self.sensors)
 
-    def measure(self, sensors: Mapping[str, SensorData]) -> tuple[tuple[str, ...], Sensors]:
+    def measure(self, sensors: Mapping[str, SensorData], *, name: str = "") -> tuple[tuple[str, ...], Sensors]:
         """Return the modalities that lack a sensor, and the checked arrays of those that are there.
+
+        Args:
+            sensors: raw measurements by sensor name.
+            name: what warnings call the sample.
 
         Raises:
             DataError: see `Detector.predict`.
+
+        Warns:
+            UnusualDataWarning: see `UsualSensors.check`.
         """
         require_mapping(sensors)
         self.require_sensors(sensors)
-        seen = visible(self.views, sensors)
-        missing = tuple(name for name in self.views if name not in seen)
-        return missing, check_sensors(to_arrays(sensors, self.config, wanted=self.sensors))
+        measured = check_sensors(to_arrays(sensors, self.config, wanted=self.sensors))
+        if self._drops_blank:
+            measured = without_blank(measured)
+            self.require_sensors(measured)
+        self.usual.check(measured, name=name)
+        seen = visible(self.views, measured)
+        return tuple(modality for modality in self.views if modality not in seen), measured
 
     def __call__(self, sensors: Mapping[str, SensorData], *, name: str = "") -> PreparedSample:
         """Return the views of one sample; ``name`` is what later messages call it.
@@ -80,7 +95,7 @@ class Preparation:
         Raises:
             DataError: see `Detector.predict`.
         """
-        missing, measured = self.measure(sensors)
+        missing, measured = self.measure(sensors, name=name)
         height, width = size_of(measured)
         views = view_sample(self.views, measured, image_size=self.size)
         return PreparedSample(

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, FiniteFloat, ValidationError
+from pydantic import Field, FiniteFloat, ValidationError, field_validator
 from torch import nn
 
 import crdkit
@@ -18,6 +18,7 @@ from crdkit._core.files import below, new_folder, read_tensors, sha256_of, write
 from crdkit._core.registry import StrictConfig
 from crdkit.config.build import build_scorer
 from crdkit.config.run_config import RunConfig
+from crdkit.data.statistics import from_json
 from crdkit.detector._paths import without_paths
 from crdkit.detector._rebuild import rebuild
 from crdkit.errors import ConfigError, CrdkitError, DetectorFormatError, UnknownNameError, explain, first_line
@@ -57,6 +58,12 @@ class DetectorHeader(StrictConfig):
     """See `Saved.sensor_statistics`."""
     normal_scores: tuple[FiniteFloat, ...] = ()
     """See `Saved.normal_scores`."""
+
+    @field_validator("sensors")
+    @classmethod
+    def _are_statistics(cls, value: dict[str, Any]) -> dict[str, Any]:
+        from_json(value)
+        return value
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from crdkit.detector._predictor import Predictor, judge
 from crdkit.detector._samples import Preparation, PreparedSample, size_of
 from crdkit.detector._saved import Saved, read_detector, write_detector
 from crdkit.detector._splits import raw_maps, score_split
+from crdkit.detector._unusual import ComparesSensors, UsualSensors
 from crdkit.detector.prediction import Prediction
 from crdkit.errors import DataError
 from crdkit.model.crd import CRD
@@ -31,7 +32,7 @@ from crdkit.views import View
 from crdkit.views.split import LoadedSplit, batches, stack_views
 
 
-class Detector:
+class Detector(ComparesSensors):
     """A trained detector, made by `crdkit.fit` or `Detector.load`; several threads may use it at once.
 
     Args:
@@ -72,11 +73,13 @@ class Detector:
         """Losses and seconds of every epoch, if `crdkit.fit` made it or found its run; not saved with it."""
         self.metrics: Mapping[str, Any] | None = None
         """Content of metrics.json, if `crdkit.fit` wrote or found a run; not saved with it."""
+        self._usual = UsualSensors(self.sensor_statistics)
         self._use(config)
 
     def _use(self, config: RunConfig) -> None:
         self.config = config.model_copy(update={"by_category": {}})  # chosen in training: no override chooses again
-        self._preparation = Preparation(config)
+        self._usual = copy(self._usual)
+        self._preparation = Preparation(config, self._usual)
         self._predictor = Predictor(self.model, self.scorer, graph=config.training.graph != "off")
 
     @property
@@ -172,7 +175,7 @@ class Detector:
                 all of its own. Sensors that the detector does not know are ignored.
 
         Raises:
-            DataError: a sensor is missing, differs in size, or is not what its modality reads.
+            DataError: a sensor is missing, or not what its modality reads or, see `unusual`, the training was on.
             CrdkitError: a map is not finite: the weights or the sample's values are unusable.
         """
         missing, measured = self._preparation.measure(sensors)

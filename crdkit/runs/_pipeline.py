@@ -18,6 +18,7 @@ from crdkit.config.build import build_dataset, build_scorer, build_views
 from crdkit.config.run_config import RunConfig
 from crdkit.data import SPLITS, SampleRecord, Split
 from crdkit.data.overlap import refuse_overlap
+from crdkit.data.statistics import merge, to_json
 from crdkit.detector import Detector
 from crdkit.errors import DataError, MissingSplitError
 from crdkit.model.crd import CRD
@@ -29,7 +30,9 @@ from crdkit.runs.provenance import run_hashes
 from crdkit.scoring.measure import measure
 from crdkit.training import EpochLog
 from crdkit.training.step import uses_bf16
+from crdkit.views import oddities
 from crdkit.views.split import LoadedSplit, Views, list_split, load_split
+from crdkit.views.summary import SampleSummary
 
 PHASES = ("load", "teacher", "train", "evaluate")
 
@@ -160,6 +163,23 @@ class Pipeline:
                 # after decoding, when the files are in the system's memory
                 self.fingerprint = self._reading.fingerprint(Fingerprint.read(self._folder))
                 self.fingerprint.write(self._folder)
+        self._look()
+
+    def _look(self) -> None:
+        """Refuse training data that cannot work, and warn of data that look wrong.
+
+        Raises:
+            DataError: all views of a modality are constant.
+
+        Warns:
+            UnusualDataWarning: see `crdkit.views.oddities`; or test samples differ from those trained on.
+        """
+        samples = self._summaries(SPLITS)
+        oddities.report(oddities.find_oddities(samples, views=self.views, data=self.dataset.config))
+
+    def _summaries(self, names: Sequence[Split]) -> Sequence[tuple[SampleRecord, SampleSummary]]:
+        splits = [self.splits[name] for name in names if name in self.splits]
+        return [sample for split in splits for sample in zip(split.records, split.summaries, strict=True)]
 
     def place(self, model: CRD, device: torch.device, *, features: torch.dtype | None = None) -> None:
         """Choose what is kept where, log it, and move the splits' views from host memory to their places.
@@ -183,11 +203,23 @@ class Pipeline:
                 _logger.info(line)
             self.splits = {name: split.at(self.plan.views_at[name], device) for name, split in self.splits.items()}
 
-    def calibrate(self, model: CRD, device: torch.device) -> Detector:
-        """Return the detector of a trained model, calibrated on the validation split."""
-        detector = Detector(config=self.config, model=model, scorer=self.scorer.to(device))
+    def calibrate(
+        self, model: CRD, device: torch.device, *, sensor_statistics: Mapping[str, Any] | None = None
+    ) -> Detector:
+        """Return the detector of a trained model, calibrated on the samples of the validation split that lack nothing.
+
+        Args:
+            model: the trained model.
+            device: where it is.
+            sensor_statistics: of the samples that it was trained on; None: of those that were loaded.
+        """
+        if sensor_statistics is None:
+            normals = self._summaries(("train", "validation"))
+            sensor_statistics = to_json(merge([summary.sensors for _, summary in normals]))
+        scorer = self.scorer.to(device)
+        detector = Detector(config=self.config, model=model, scorer=scorer, sensor_statistics=sensor_statistics)
         with self.clock("evaluate"):
-            detector.calibrate(self.splits["validation"])
+            detector.calibrate(self.splits["validation"].complete())
         return detector
 
     def finish(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from crdkit._core.device import select_device
 from crdkit.config.build import build_dataset
 from crdkit.config.run_config import RunConfig
 from crdkit.data import SPLITS, SampleRecord, Split
-from crdkit.detector import Detector
+from crdkit.detector import Detector, Unusual
 from crdkit.detector.files import load_detector
 from crdkit.errors import ConfigError, CrdkitError, MissingSplitError
 from crdkit.model.crd import CRD
@@ -19,7 +20,11 @@ from crdkit.runs.begin import prepare_folder
 
 
 def evaluate_run(
-    folder: Path | str, *overrides: str, out: Path | str | None = None, allow_plugins: bool = False
+    folder: Path | str,
+    *overrides: str,
+    out: Path | str | None = None,
+    allow_plugins: bool = False,
+    unusual: Unusual = "error",
 ) -> dict[str, Any]:
     """Return the metrics of a finished run's detector on the test split of a dataset.
 
@@ -28,12 +33,13 @@ def evaluate_run(
         overrides: ``data.*`` keys that differ from the run's, e.g. ``data.root=...``; also ``training.device``.
         out: new or empty folder for metrics.json, scores.csv and report.html.
         allow_plugins: import and run the code that the detector names, because you trust who made it.
+        unusual: what to do about sensors that are not what the detector was trained on: "error", "warn" or "ignore".
 
     Raises:
         UntrustedCodeError: the detector names code to import, and ``allow_plugins`` is false.
         ConfigError: an override sets anything else, or the image size, which belongs to the detector.
         DetectorFormatError: ``folder`` holds no finished run.
-        DataError: the data cannot be read.
+        DataError: the data cannot be read, or ``unusual`` refuses them.
     """
     for override in overrides:
         key = override.partition("=")[0]
@@ -44,6 +50,7 @@ def evaluate_run(
                 f"override {override!r}: a finished run can only be evaluated on other data, with data.* keys"
             )
     detector = load_detector(folder, allow_plugins=allow_plugins)
+    detector.unusual = unusual
     config = detector.config.with_overrides(*overrides)
     detector.to(config.training.device)
     run = Pipeline(config, views=detector.views)
@@ -59,6 +66,7 @@ def evaluate_run(
         if target is not None:
             held.enter_context(prepare_folder(target))
         run.load()
+        detector.require_usual(run.splits["test"])
         run.place(detector.model, detector.device)
         return run.finish(detector, target)
 
@@ -84,7 +92,14 @@ def rescore(config: RunConfig, run: Path | str, out: Path | str, *, overwrite: b
         CrdkitError: ``out`` holds other files or cannot be written.
     """
     detector = Detector.load(Path(run) / "detector", device=config.training.device)
-    return score_students(config, detector.model, out, students=str(run), overwrite=overwrite)
+    return score_students(
+        config,
+        detector.model,
+        out,
+        students=str(run),
+        overwrite=overwrite,
+        sensor_statistics=detector.sensor_statistics,
+    )
 
 
 def same_students(one: RunConfig, other: RunConfig) -> bool:
@@ -101,7 +116,13 @@ def same_students(one: RunConfig, other: RunConfig) -> bool:
 
 
 def score_students(
-    config: RunConfig, model: CRD, out: Path | str | None, *, students: str, overwrite: bool = False
+    config: RunConfig,
+    model: CRD,
+    out: Path | str | None,
+    *,
+    students: str,
+    sensor_statistics: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Calibrate a trained model, score it, and return its metrics.
 
@@ -111,6 +132,7 @@ def score_students(
         out: new or empty folder for a run directory without log.jsonl and checkpoints/; None writes nothing.
         students: where they come from, for metrics and report.
         overwrite: replace the run in ``out``, finished or not.
+        sensor_statistics: of the samples that they were trained on, for the detector; None: of the validation split.
 
     Raises:
         DataError: the data cannot be read.
@@ -123,5 +145,5 @@ def score_students(
         run.begin(folder, held, overwrite=overwrite)
         run.load()
         run.place(model.to(device), device)
-        detector = run.calibrate(model, device)
+        detector = run.calibrate(model, device, sensor_statistics=sensor_statistics)
         return run.finish(detector, folder, save=True, students=students)

@@ -138,6 +138,7 @@ def _train_students(
             samples=len(run.splits["train"]),
             on_epoch=on_epoch,
             sensors={name: view.sensors for name, view in run.views.items()},
+            known=run.splits["train"].present,
             checkpoints=checkpoints,
             ranks=ranks,
         )

@@ -35,6 +35,27 @@ def draw_presence(
     return dict(zip(sensors, _present(failed, needs).unbind(dim=1), strict=True))
 
 
+def restrict(shown: dict[str, torch.Tensor], known: Mapping[str, torch.Tensor] | None) -> dict[str, torch.Tensor]:
+    """Return which samples show each modality if they also have it; a sample that would show none shows all it has.
+
+    Args:
+        shown: (samples,) bool by modality, as `draw_presence` returns it.
+        known: which samples have each modality, (samples,) bool on any device; None: all.
+
+    Examples:
+        >>> shown = {"rgb": torch.tensor([True, False]), "depth": torch.tensor([True, True])}
+        >>> known = {"rgb": torch.tensor([True, True]), "depth": torch.tensor([False, False])}
+        >>> restrict(shown, known)["rgb"]
+        tensor([True, True])
+    """
+    if known is None:
+        return shown
+    known = {name: has.cpu() for name, has in known.items()}
+    both = {name: has & known[name] for name, has in shown.items()}
+    none = torch.stack(list(both.values())).any(dim=0).logical_not()
+    return {name: torch.where(none, known[name], has) for name, has in both.items()}
+
+
 def _present(failed: torch.Tensor, needs: torch.Tensor) -> torch.Tensor:
     """Return (samples, modalities) bool from failed (samples, sensors) and needed (modalities, sensors) ones."""
     return ~(failed[:, None] & needs).any(dim=2)

@@ -35,7 +35,7 @@ from crdkit.training._features import TeacherFeatures
 from crdkit.training._finite import StepLosses, require_finite_weights
 from crdkit.training._interrupt import Interruption, noted_signals
 from crdkit.training.config import TrainingConfig
-from crdkit.training.dropout import draw_presence
+from crdkit.training.dropout import draw_presence, restrict
 from crdkit.training.losses import TERMS
 from crdkit.training.step import build_objectives, build_optimizers, set_learning_rate, train_step
 
@@ -76,6 +76,7 @@ def train(
     samples: int,
     on_epoch: Callable[[EpochLog], None],
     sensors: Mapping[str, Sequence[str]] | None = None,
+    known: Presence | None = None,
     checkpoints: Checkpoints | None = None,
     ranks: Ranks | None = None,
 ) -> None:
@@ -89,6 +90,7 @@ def train(
         on_epoch: called with every epoch's means, after the one synchronisation of the epoch.
         sensors: what each modality needs, for ``modality_dropout``: modalities of one sensor are hidden together;
             None: each has a sensor of its own.
+        known: which samples have each modality, (samples,) bool; None: all.
         checkpoints: where to resume from, if there is one, and where rank 0 keeps the newest; logs of epochs that were
             trained before are passed to ``on_epoch`` again.
         ranks: processes that train this model together, each with all features, inside `Ranks.group`; None: alone.
@@ -135,7 +137,7 @@ def train(
             before = torch.Generator()
             before.set_state(generator.get_state())
             order = torch.randperm(samples, generator=generator)
-            present = _draw_epoch_presence(model, config, samples=samples, sensors=sensors, generator=generator)
+            present = _draw_epoch_presence(model, config, samples, generator, sensors=sensors, known=known)
             begun = None if checkpoints is None else checkpoints.take_partial()
             start -= 0.0 if begun is None else begun.seconds
             steps, first = math.ceil(samples / config.batch_size), 0 if begun is None else begun.steps
@@ -248,10 +250,11 @@ def _prepared_step(
 def _draw_epoch_presence(
     model: CRD,
     config: TrainingConfig,
-    *,
     samples: int,
-    sensors: Mapping[str, Sequence[str]] | None,
     generator: torch.Generator,
+    *,
+    sensors: Mapping[str, Sequence[str]] | None,
+    known: Presence | None,
 ) -> Presence | None:
     """Return which samples show each modality in the next epoch, on the device; None, without drawing, if all do."""
     if config.modality_dropout == 0:
@@ -259,6 +262,7 @@ def _draw_epoch_presence(
     needed = sensors or {name: [name] for name in model.modalities}
     device = model.device
     drawn = draw_presence(needed, count=samples, dropout=config.modality_dropout, generator=generator)
+    drawn = restrict(drawn, known)
     return {name: to_device(drawn[name], device) for name in model.modalities}
 
 

@@ -24,6 +24,7 @@ from crdkit.data.cache import cache_folder
 from crdkit.errors import CacheWarning, CrdkitError
 from crdkit.views import View
 from crdkit.views._sources import Sources, code_of
+from crdkit.views.summary import SampleSummary, from_json, to_json
 
 FORMAT_VERSION = 1
 
@@ -34,6 +35,8 @@ _IS_OURS = re.compile(rf"({'|'.join(SPLITS)})-[0-9a-f]{{32}}\.safetensors")  # o
 
 
 Tensors = dict[str, torch.Tensor]
+CachedSplit = tuple[Tensors, dict[int, str], list[SampleSummary]]
+"""Tensors of a split, why records were left out by their index, and what the other samples hold."""
 
 
 class CacheEntry:
@@ -50,7 +53,7 @@ class CacheEntry:
         self._sources = sources
         self._limit = limit_gib * 2**30
 
-    def read(self) -> tuple[Tensors, dict[int, str]] | None:
+    def read(self) -> CachedSplit | None:
         """Return what `write` was given, mapped from the file, or None if it does not exist or is damaged.
 
         Warns:
@@ -60,16 +63,17 @@ class CacheEntry:
             tensors, header = read_tensors(self.path)
             _require_checksums(tensors, header["checksums"])
             skipped = {int(index): why for index, why in header["skipped"].items()}
+            summaries = [from_json(values) for values in header["summaries"]]
         except FileNotFoundError:
             return None
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             _warn(f"{self.path}: the cached split is damaged ({error}); its files are decoded again")
             return None
         _touch(self.path)
-        return tensors, skipped
+        return tensors, skipped, summaries
 
-    def write(self, tensors: Tensors, skipped: Mapping[int, str]) -> None:
-        """Keep a split's tensors, and why records were left out, for the next run; atomic, also among several writers.
+    def write(self, tensors: Tensors, skipped: Mapping[int, str], summaries: Sequence[SampleSummary]) -> None:
+        """Keep a split's tensors, why records were left out, and what samples hold, for the next run; atomic.
 
         Warns:
             CacheWarning: it cannot be written, or is larger than the cache may become, or code has changed meanwhile.
@@ -88,7 +92,8 @@ class CacheEntry:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._make_room(size)
-            write_tensors(self.path, tensors, header={"checksums": checksums, "skipped": skipped})
+            plain = [to_json(summary) for summary in summaries]
+            write_tensors(self.path, tensors, header={"checksums": checksums, "skipped": skipped, "summaries": plain})
         except (OSError, CrdkitError) as error:  # a full disk, for one
             _warn(f"{self.path.parent}: data.cache cannot be written: {error}; the run goes on without it")
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Container, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,10 +16,12 @@ from crdkit.data import Dataset, RawSample, SampleRecord, Split
 from crdkit.data.decode import decode_all, report_skipped
 from crdkit.data.images import resize_mask
 from crdkit.data.inside import refuse_links_outside
+from crdkit.data.sensors import without_blank
 from crdkit.errors import DataError
 from crdkit.views import View
-from crdkit.views._cache import find_entry
+from crdkit.views._cache import CachedSplit, find_entry
 from crdkit.views.fitting import require_known_sensors
+from crdkit.views.summary import SampleSummary, summarise
 
 Views = Mapping[str, View]
 
@@ -45,6 +48,8 @@ class LoadedSplit:
     """(N, S, S) bool on the CPU; None unless every sample has ground truth."""
     skipped: int = 0
     """Samples that could not be read (``data.on_bad_sample=skip``)."""
+    summaries: tuple[SampleSummary, ...] = ()
+    """What the sensors and views of each sample hold."""
     cached: bool = False
     """Whether it was read from the cache."""
     device: torch.device | None = None
@@ -75,6 +80,29 @@ class LoadedSplit:
         inputs = {name: move(tensor, device) for name, tensor in self.inputs.items()}
         present = None if self.present is None else {name: has.to(device) for name, has in self.present.items()}
         return replace(self, inputs=inputs, present=present, device=device)
+
+    def complete(self) -> LoadedSplit:
+        """Return the split without the samples that lack a modality.
+
+        Raises:
+            DataError: each of them lacks one.
+        """
+        if self.present is None:
+            return self
+        rows = torch.stack([has.cpu() for has in self.present.values()]).all(dim=0)
+        if not rows.any():
+            raise DataError(f"every sample of the split {self.records[0].split!r} lacks a sensor; add complete ones")
+        if rows.all():
+            return replace(self, present=None)
+        chosen = rows.nonzero().flatten().tolist()
+        return replace(
+            self,
+            records=tuple(self.records[row] for row in chosen),
+            inputs={name: tensor[rows.to(tensor.device)] for name, tensor in self.inputs.items()},
+            present=None,
+            masks=None if self.masks is None else self.masks[rows],
+            summaries=tuple(self.summaries[row] for row in chosen if self.summaries),
+        )
 
     def without(self, *names: str) -> LoadedSplit:
         """Return the split as it would be if the sensors of the modalities ``names`` had failed."""
@@ -161,10 +189,10 @@ def load_split(
         found = None  # decoding raises the error
     if found is not None:
         _logger.info("reading %s: %d samples from the cache", split, len(records) - len(found[1]))
-    tensors, skipped = found or _decode(dataset, records, views=views, description=f"reading {split}")
+    tensors, skipped, summaries = found or _decode(dataset, records, views=views, description=f"reading {split}")
     report_skipped(list(skipped.values()), total=len(records))
     if entry is not None and found is None:
-        entry.write(tensors, skipped)
+        entry.write(tensors, skipped, summaries)
     present = {name: tensors[f"present.{name}"] for name in views}
     return LoadedSplit(
         records=tuple(record for index, record in enumerate(records) if index not in skipped),
@@ -172,29 +200,26 @@ def load_split(
         present=None if all(bool(has.all()) for has in present.values()) else present,
         masks=tensors.get("masks"),
         skipped=len(skipped),
+        summaries=tuple(summaries),
         cached=found is not None,
     )
 
 
-def _decode(
-    dataset: Dataset, records: Sequence[SampleRecord], *, views: Views, description: str
-) -> tuple[dict[str, torch.Tensor], dict[int, str]]:
+def _decode(dataset: Dataset, records: Sequence[SampleRecord], *, views: Views, description: str) -> CachedSplit:
     """Decode a split in parallel, each view into its row of its modality's tensor.
 
     Returns:
         ``inputs.<modality>``, ``present.<modality>`` and, if every sample has ground truth, ``masks``, as a
-        `LoadedSplit` holds them; and why each unreadable record, by its index, was left out.
+        `LoadedSplit` holds them; why each unreadable record, by its index, was left out; and summaries of the rest.
     """
     size = dataset.config.image_size
     needed = sorted({sensor for view in views.values() for sensor in view.sensors})
-
-    def build(sample: RawSample) -> tuple[dict[str, torch.Tensor], np.ndarray | None]:
-        mask = None if sample.mask is None else resize_mask(sample.mask, size)
-        return view_sample(views, sample.sensors, image_size=size), mask
+    build = partial(_view_raw, views=views, image_size=size, drop=dataset.config.on_blank_sensor == "missing")
 
     inputs: dict[str, torch.Tensor] = {}
     present = {name: torch.zeros(len(records), dtype=torch.bool) for name in views}
     masks: list[np.ndarray | None] = []
+    summaries: list[SampleSummary] = []
     skipped: dict[int, str] = {}
     outcomes = decode_all(dataset, records, build, sensors=needed, description=description)
     with closing(outcomes):
@@ -202,7 +227,8 @@ def _decode(
             if isinstance(outcome, DataError):
                 skipped[index] = str(outcome)
                 continue
-            tensors, mask = outcome
+            tensors, mask, summary = outcome
+            summaries.append(summary)
             for name, view in tensors.items():
                 if name not in inputs:
                     inputs[name] = torch.empty(len(records), *view.shape)
@@ -224,7 +250,20 @@ def _decode(
     stacked |= {f"present.{name}": has[:kept] for name, has in present.items()}
     if known and len(known) == kept:
         stacked["masks"] = torch.from_numpy(np.stack(known) > 0)
-    return stacked, skipped
+    return stacked, skipped, summaries
+
+
+def _view_raw(
+    sample: RawSample, *, views: Views, image_size: int, drop: bool
+) -> tuple[dict[str, torch.Tensor], np.ndarray | None, SampleSummary]:
+    """Return one sample's views, its mask, and its summary; with ``drop`` without sensors that are blank."""
+    if drop:
+        sample = replace(sample, sensors=without_blank(sample.sensors))
+        if views and not visible(views, sample.sensors):
+            raise DataError("every modality lacks a sensor that is not 0 or NaN everywhere; leave the sample out")
+    mask = None if sample.mask is None else resize_mask(sample.mask, image_size)
+    seen = view_sample(views, sample.sensors, image_size=image_size)
+    return seen, mask, summarise(sample, seen)
 
 
 def batches(count: int, batch_size: int) -> Sequence[slice]:
