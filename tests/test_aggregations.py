@@ -15,7 +15,7 @@ from crdkit.config import RunConfig
 from crdkit.config.build import build_scorer
 from crdkit.errors import ConfigError, UnknownNameError
 from crdkit.runs.fit import fit
-from crdkit.scoring.aggregations import aggregations
+from crdkit.scoring.aggregations import aggregations, min_scale
 from crdkit.scoring.maps import GaussianSmoothing, anomaly_score
 
 NAMES = ("rgb", "depth", "infrared")
@@ -121,8 +121,50 @@ def test_huge_and_tied_maps_stay_finite(power):
     tied[:, :4] = 1
     part.calibrate({"rgb": tied, "depth": torch.rand(4, 8, 8)})
     assert part.scale[0] == pytest.approx(0.5)  # ties leave no tail: the standard deviation
+    assert part.location[0] == pytest.approx(0.5)  # and the mean
     for value in (0.0, 1.0, 1e9):
         assert bool(part({"rgb": torch.full((1, 8, 8), value), "depth": torch.full((1, 8, 8), value)}).isfinite().all())
+
+
+@pytest.mark.parametrize(("count", "quantile"), [(2, 0.5), (3, 0.5), (100, 0.99), (99, 0.5), (5000, 0.999)])
+def test_tails_of_few_pixels_are_measured_in_64_bits(count, quantile):
+    values = torch.rand(count, 1, 1, generator=torch.Generator().manual_seed(count))
+    part = build("tail_norm", ["rgb"], quantile=quantile)
+    part.calibrate({"rgb": values})
+    location, scale = tail_of(values.double().numpy(), quantile)
+    assert part.location.item() == pytest.approx(location, rel=1e-12)
+    assert part.scale.item() == pytest.approx(scale, rel=1e-12)
+
+
+def test_what_is_learned_is_kept_in_64_bits():
+    for name in ("normalised_sum", "tail_norm"):
+        assert {values.dtype for values in build(name).state_dict().values()} == {torch.float64}
+    assert build("weighted", weights={"rgb": 1, "depth": 1, "infrared": 1}).state_dict().keys() == {"mean", "std"}
+
+
+def test_the_smallest_scale_is_the_resolution_of_32_bit_floats():
+    locations = [0.0, 0.5, -1.0, 1.5, -1000.0]
+    expected = [np.spacing(np.float32(1)) * max(abs(value), 1) for value in locations]
+    assert min_scale(torch.tensor(locations)).tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_missing_map_is_the_mean_of_the_normalised_others():
+    normals, maps = random_maps(20, 0), random_maps(3, 1)
+    present = {
+        "rgb": torch.tensor([True, True, False]),
+        "depth": torch.tensor([True, False, False]),
+        "infrared": torch.tensor([False, True, True]),
+    }
+    z = {key: (maps[key] - normals[key].mean()) / normals[key].std(correction=0) for key in maps}
+    both, rest = (z["rgb"][0] + z["depth"][0]) / 2, (z["rgb"][1] + z["infrared"][1]) / 2
+    part = build("normalised_sum")
+    part.calibrate(normals)
+    expected = torch.stack([3 * both, 3 * rest, 3 * z["infrared"][2]])
+    torch.testing.assert_close(part.fuse(maps, present), expected, rtol=1e-4, atol=1e-4)
+    largest = build("max")
+    largest.calibrate(normals)
+    expected = torch.stack([torch.maximum(z["rgb"][0], z["depth"][0]), torch.maximum(z["rgb"][1], z["infrared"][1])])
+    torch.testing.assert_close(largest.fuse(maps, present)[:2], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_one_pixel_is_enough_to_calibrate():
@@ -204,6 +246,8 @@ def test_weights_that_do_not_fit_are_named():
         run_with(rgb=1, detph=1)
     with pytest.raises(ConfigError, match=r"has no weight for modality 'depth'; give every modality one, 0 to leave"):
         run_with(rgb=1)
+    with pytest.raises(ConfigError, match=r"has no weight for modality 'depth', 'infrared'; give every"):
+        build("weighted", weights={"rgb": 1})
     with pytest.raises(ConfigError, match=r"are all 0"):
         run_with(rgb=0, depth=0)
     with pytest.raises(ConfigError, match=r"weights\.rgb \(=-1\): input should be greater than or equal to 0"):

@@ -13,6 +13,7 @@ from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
 from crdkit.errors import CrdkitError
 from crdkit.scoring import metrics
+from crdkit.scoring._ranking import area
 
 GOLDEN = Path(__file__).parent / "data" / "metrics.npz"
 LIMITS = (1.0, 0.30, 0.10, 0.05, 0.01)
@@ -321,6 +322,13 @@ def test_shared_regions_give_the_same_result_and_save_the_labelling(monkeypatch)
     np.testing.assert_array_equal(metrics.pro_curve(maps, masks, regions=regions), curve)
 
 
+def test_rounding_never_lifts_an_area_above_one():
+    for limit in LIMITS:
+        for steps in range(1, 100):  # at 0.3 and 61 steps the sum is above the limit
+            x = np.linspace(0, 1, steps + 1)
+            assert 1 - 1e-12 < area((x, np.ones(len(x))), limit) <= 1
+
+
 def test_limit_names():
     maps, masks = random_stack()
     result = metrics.evaluate(maps, masks, limits=[1.0, 0.3, 0.005])
@@ -359,7 +367,13 @@ OTHER_MASKS = np.roll(MASKS, 1, axis=1) & MASKS
         (MAPS, MASKS, {"labels": [0.0, 1.0, 1.0, 0.5]}, r"labels \(=.*0\.5.*\) must be"),
         (MAPS, MASKS, {"limits": (0.3, 0.0)}, r"limits \(=\(0\.3, 0\.0\)\) must be .* in \(0, 1\]"),
         (MAPS, MASKS, {"limits": (30,)}, r"limits \(=\(30,\)\)"),
-        (MAPS, None, {"regions": metrics.label_regions(MASKS)}, r"regions is given without masks"),
+        (MAPS, MASKS, {"limits": (1.01,)}, r"limits \(=\(1\.01,\)\)"),
+        (
+            MAPS,
+            None,
+            {"regions": metrics.label_regions(MASKS)},
+            r"^regions is given without masks; pass the masks that it was computed from$",
+        ),
         (MAPS, MASKS, {"regions": metrics.label_regions(MASKS[1:])}, r"regions \(shape \(3, 12, 12\), .* same masks"),
         (MAPS, MASKS, {"regions": metrics.label_regions(OTHER_MASKS)}, r"regions \(shape .* must come from the same"),
     ],
@@ -370,12 +384,49 @@ def test_wrong_input_is_named(maps, masks, options, message):
 
 
 def test_curves_refuse_one_class_and_too_few_points():
-    with pytest.raises(CrdkitError, match="labels holds one class only"):
+    needs = "^labels holds one class only; a ROC curve needs normal and anomalous images$"
+    with pytest.raises(CrdkitError, match=needs):
         metrics.roc_curve([0.1, 0.2], [1, 1])
-    with pytest.raises(CrdkitError, match="masks holds one class only"):
+    needs = "^masks holds one class only; a PRO curve needs normal and anomalous pixels$"
+    with pytest.raises(CrdkitError, match=needs):
         metrics.pro_curve(MAPS, np.zeros_like(MASKS))
+    with pytest.raises(CrdkitError, match=r"masks \(shape \(3, 12, 12\)\) must have the shape of maps"):
+        metrics.pro_curve(MAPS, MASKS[1:])
+    with pytest.raises(CrdkitError, match=r"^scores \(shape \(1, 2\)\) must be \(N,\)$"):
+        metrics.roc_curve([[0.1, 0.2]], [0, 1])
+    with pytest.raises(CrdkitError, match=r"labels \(shape \(3,\)\) must be \(2,\), one value per image"):
+        metrics.roc_curve([0.1, 0.2], [0, 1, 1])
     with pytest.raises(CrdkitError, match=r"points \(=1\)"):
         metrics.roc_curve([0.1, 0.2], [0, 1], points=1)
+
+
+def equal_steps(x, y, points):
+    """The vertices that are reached first after each of ``points`` equal steps of |dx| + |dy|, one after the other."""
+    length = [0.0]
+    for index in range(1, len(x)):
+        length.append(length[-1] + abs(x[index] - x[index - 1]) + abs(y[index] - y[index - 1]))
+    corners = [index for index in range(len(x)) if index == 0 or length[index] > length[index - 1]]
+    if len(corners) <= points:
+        return [(x[index], y[index]) for index in corners]
+    steps = np.linspace(0.0, length[-1], points)
+    chosen = {min(index for index in corners if length[index] >= step) for step in steps}
+    return [(x[index], y[index]) for index in sorted(chosen)]
+
+
+@pytest.mark.parametrize("points", [2, 3, 5, 8, 9, 10, 30])
+@pytest.mark.parametrize("first", [0, 1])
+def test_thinned_curves_hold_what_is_reached_after_equal_steps(points, first):
+    labels = [first, 1 - first, 0, 1, 1, 0, 1, 0, 0, 1]  # the highest score is normal, or anomalous
+    scores = [0.99, 0.9, 0.9, 0.8, 0.6, 0.55, 0.5, 0.4, 0.3, 0.1]
+    whole = metrics.roc_curve(scores, labels, points=10_000)
+    assert list(zip(*metrics.roc_curve(scores, labels, points=points), strict=True)) == equal_steps(*whole, points)
+
+
+def test_curves_have_500_points_unless_asked():
+    scores = np.arange(2000)
+    assert len(metrics.roc_curve(scores, scores % 2)[0]) == 500
+    maps = np.arange(2000.0).reshape(2, 20, 50)
+    assert len(metrics.pro_curve(maps, maps.astype(int) % 2)[0]) == 500
 
 
 def test_short_curves_are_exact():

@@ -41,3 +41,8 @@ def test_a_vector_of_zeros_has_similarity_zero_and_a_finite_gradient(zeros):
     assert similarity[0].tolist() == pytest.approx([0.0, 1.0])
     similarity.sum().backward()
     assert torch.isfinite(second.grad).all()
+
+
+def test_known_norms_are_not_computed_again():
+    first, second = torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 4.0]])
+    assert cosine_similarity(first, second, first_norms=torch.tensor([10.0])).item() == pytest.approx(0.5)
