@@ -22,6 +22,7 @@ from benchmarks.runs import row
 from benchmarks.selection import pasted
 from crdkit.config.build import build_dataset, build_scorer
 from crdkit.detector import Detector
+from crdkit.detector.files import load_detector
 from crdkit.scoring.aggregations import aggregations
 from crdkit.scoring.metrics import evaluate
 from crdkit.views.split import LoadedSplit, batches, load_split
@@ -59,7 +60,7 @@ def load(detector: Detector, name: Any) -> LoadedSplit:
 
 def measure(folder: Path, where: str, variants: list[str]) -> Iterator[tuple[str, dict[str, float | None]]]:
     """Yield (variant, metrics) of one run."""
-    detector = Detector.load(folder / "detector", device="cpu")
+    detector = load_detector(folder)
     normals = raw_maps(detector, load(detector, "validation").inputs)
     maps, masks = scored_samples(detector, where)
     for variant in variants:

@@ -20,7 +20,7 @@ from crdkit._core.device import select_device
 from crdkit.config import RunConfig
 from crdkit.config.build import build_dataset, build_model, build_views
 from crdkit.data import Sensors
-from crdkit.detector.detector import Detector, PreparedSample
+from crdkit.detector import Detector, PreparedSample
 from crdkit.model.shapes import feature_bytes
 from crdkit.runs.directory import read_metrics
 from crdkit.runs.fit import fit

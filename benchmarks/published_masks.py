@@ -20,7 +20,7 @@ from PIL import Image
 from crdkit.config.build import build_dataset
 from crdkit.data import SampleRecord
 from crdkit.data.images import resize_image, resize_mask
-from crdkit.detector import Detector
+from crdkit.detector.files import load_detector
 from crdkit.scoring.metrics import evaluate
 from crdkit.views.split import load_split
 
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="run directory of mvtec3d")
     parser.add_argument("--enlarge", type=int, help="side, in pixels, that masks are enlarged to first")
     arguments = parser.parse_args()
-    detector = Detector.load(arguments.run / "detector", device="cpu")
+    detector = load_detector(arguments.run)
     size = detector.config.data.image_size
     split = load_split(build_dataset(detector.config), "test", views=detector.views)
     ids = read_ids(split.records, size)

@@ -24,6 +24,7 @@ from crdkit.config import RunConfig
 from crdkit.config.build import build_dataset
 from crdkit.data.synthetic import write_folder
 from crdkit.detector import Detector
+from crdkit.detector.files import load_detector
 from crdkit.runs.directory import read_metrics
 from crdkit.scoring import Maps
 from crdkit.scoring.measure import measure
@@ -44,7 +45,7 @@ def train(base: RunConfig, *overrides: str, out: Path) -> Detector:
     """Train into ``out`` unless that run is finished, and return its detector."""
     if not (out / "metrics.json").exists():
         crdkit.fit(base.with_overrides(*overrides), out)
-    return Detector.load(out / "detector", device="cpu")
+    return load_detector(out)
 
 
 def shift(maps: Maps, complete: Maps, split: LoadedSplit) -> float:

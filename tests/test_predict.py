@@ -23,7 +23,7 @@ from crdkit.cli import main
 from crdkit.config.build import build_dataset
 from crdkit.detector import Detector
 from crdkit.detector._onnx import OLDEST_TORCH
-from crdkit.detector.files import open_folder, predict_inputs
+from crdkit.detector.files import load_detector, open_folder, predict_inputs
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_a_folder_of_the_detectors_layout(capsys, finished, scans, tmp_path):
     maps = sorted(path.relative_to(out / "anomaly_maps") for path in out.glob("anomaly_maps/*/*.tiff"))
     assert len(maps) == len(expected)
     detector = Detector.load(finished / "detector", device="cpu")
-    dataset = build_dataset(detector.config)
+    dataset = build_dataset(load_detector(finished).config)
     record = dataset.records("test")[0]
     found = detector.predict(dataset.read(record).sensors)
     values = tifffile.imread(out / f"anomaly_maps/{record.sample_id}.tiff")
@@ -218,6 +218,14 @@ def test_the_pages_commands_run_as_printed(capsys, finished, scans, tmp_path, mo
         assert len(read_scores(tmp_path / folder)) == 3
 
 
+@pytest.fixture
+def one_sample_here(scans, tmp_path, monkeypatch):
+    for sensor, ending in (("rgb", "png"), ("xyz", "tiff")):
+        shutil.copy(scans / f"biscuit/test/good/{sensor}/000.{ending}", tmp_path / f"a.{ending}")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("one_sample_here")
 def test_the_pages_python_runs_as_printed(capsys, finished, samples):
     code = PAGE.read_text().split("```python\n")[1].split("```")[0]
     exec(code.replace("runs/bagel", str(finished)), {"samples": samples})

@@ -209,7 +209,7 @@ def test_training_with_dropout_gives_the_same_bytes_twice_and_others_than_withou
 def test_a_sample_without_a_sensor_is_scored_and_flagged(detector, sensors):
     result = detector.predict({"rgb": sensors["rgb"]})
     assert result.missing == ("depth", "normals")  # one sensor, two views of it
-    assert result.to_dict()["missing"] == ("depth", "normals")
+    assert result.to_dict()["missing"] == ["depth", "normals"]
     assert list(result.maps) == ["rgb"]
     assert np.isfinite(result.anomaly_map).all()
     assert result.score > 0

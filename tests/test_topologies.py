@@ -80,7 +80,7 @@ def check_a_step_and_a_round_trip(run, folder):
     before = detector.predict(sensors)
     detector.save(folder / "detector")
     loaded = Detector.load(folder / "detector", device="cpu")
-    assert loaded.config == run
+    assert loaded.config == run.model_copy(update={"data": run.data.model_copy(update={"root": None})})
     after = loaded.predict(sensors)
     assert after.score == before.score
     assert tuple(after.maps) == names
