@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_serializer, model_validator
@@ -230,42 +230,6 @@ class RunConfig(StrictConfig):
 
 def _shown(override: str | tuple[str, Any]) -> str:
     return shorten(override if isinstance(override, str) else f"{override[0]}={override[1]}")
-
-
-Source: TypeAlias = RunConfig | Mapping[str, Any] | Path | str
-"""What stands for a configuration: one, its values, the path of a YAML file or the name of a preset."""
-
-
-def load_config(source: Source, *, allow_plugins: bool = False) -> RunConfig:
-    """Return a preset by name, or the configuration in a YAML file or in a mapping of values.
-
-    Args:
-        source: a text that ends in .yaml or .yml is the path of a file, any other the name of a preset.
-        allow_plugins: import and run the code that the file names, because you trust it.
-
-    Raises:
-        UntrustedCodeError: the file names code to import, and ``allow_plugins`` is false.
-        ConfigError: neither exists, or the content is refused.
-
-    Examples:
-        >>> load_config("crd-mvtec3d").training.epochs
-        200
-        >>> values = {"data": {"name": "mvtec3d"}, "modalities": {"rgb": {}}, "training": {"epochs": 3}}
-        >>> load_config(values).training.epochs
-        3
-    """
-    if isinstance(source, RunConfig):
-        return source
-    if isinstance(source, Mapping):
-        return RunConfig.from_dict(source)
-    if isinstance(source, Path) or (isinstance(source, str) and source.endswith((".yaml", ".yml"))):
-        return RunConfig.from_yaml(source, allow_plugins=allow_plugins)
-    if isinstance(source, str):
-        return RunConfig.preset(source)
-    raise ConfigError(
-        "expected a configuration, its values as a mapping, the path of a YAML file or the name of a preset, e.g. "
-        f"'quick', got {type(source).__name__}"
-    )
 
 
 def preset_names() -> list[str]:

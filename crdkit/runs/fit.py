@@ -11,7 +11,7 @@ import torch
 from crdkit._core.device import select_device
 from crdkit._core.distributed import Ranks
 from crdkit.config.build import build_model
-from crdkit.config.run_config import Source, load_config
+from crdkit.config.sources import Source, load_config
 from crdkit.data import SPLITS
 from crdkit.detector import Detector
 from crdkit.errors import ConfigError
