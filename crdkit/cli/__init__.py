@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from crdkit._core.progress import say
 from crdkit.cli.app import app
 from crdkit.cli.stopping import INTERRUPTED, TERMINATED, Terminated, how_to_go_on, sigterm_raises
 from crdkit.errors import BadSampleWarning, CrdkitError, UnusualDataWarning
+
+ANYWHERE = ("-q", "--quiet", "-v", "--verbose")
 
 
 class _StandardErrorHandler(logging.Handler):
@@ -28,14 +31,16 @@ class _StandardErrorHandler(logging.Handler):
 @contextmanager
 def _log_to_standard_error() -> Iterator[None]:
     logger, handler = logging.getLogger("crdkit"), _StandardErrorHandler()
-    before = logger.level
+    level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # or a plug-in that configures logging would print every message twice, and despite -q
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(before)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,21 +54,35 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str] | None) -> int:
     try:
-        result: Any = app(arguments, standalone_mode=False, prog_name="crdkit")
+        given = _flags_first(sys.argv[1:] if arguments is None else arguments)
+        result: Any = app(given, standalone_mode=False, prog_name="crdkit")
         return _stopped(arguments) if result == INTERRUPTED else int(result or 0)
     except CrdkitError as error:
+        _show_origin()
         return _fail(str(error), code=2)
     except (KeyboardInterrupt, Terminated) as stopped:
         return _stopped(arguments, terminated=isinstance(stopped, Terminated))
     except OSError as error:  # a full disk or a removed folder: the system's message is the clearest
+        _show_origin()
         return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", code=2)
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")):
             return _usage_error(error, arguments)
-        import traceback
-
         traceback.print_exc()
         return _fail(f"internal error: {type(error).__name__}: {error}; please report it", code=1)
+
+
+def _flags_first(arguments: list[str]) -> list[str]:
+    """Move -q and -v from anywhere in the line to its beginning, where the program's own options stand."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    flags = [argument for argument in arguments[:end] if argument in ANYWHERE]
+    return [*flags, *(argument for argument in arguments[:end] if argument not in ANYWHERE), *arguments[end:]]
+
+
+def _show_origin() -> None:
+    """Print where an error arose, if details are wanted."""
+    if logging.getLogger("crdkit").isEnabledFor(logging.DEBUG):
+        traceback.print_exc()
 
 
 def _usage_error(error: Any, arguments: list[str] | None) -> int:

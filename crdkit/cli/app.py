@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import typer
@@ -19,7 +20,6 @@ START, RUN, LOOK, DATA = "Start here", "Train and evaluate", "Look around", "Dat
 app = typer.Typer(
     help="Find and localise defects from several sensors, learning from good parts only.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -48,7 +48,14 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, only results and errors.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show no progress, only results and errors; anywhere in the line.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show details, of errors where they arose; anywhere in the line.")
+    ] = False,
 ) -> None:
     """Find and localise defects from several sensors, learning from good parts only."""
     set_quiet(quiet)
+    if verbose:
+        logging.getLogger("crdkit").setLevel(logging.DEBUG)

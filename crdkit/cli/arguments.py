@@ -8,9 +8,13 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
+from crdkit.cli.completion import complete_override, complete_preset
 from crdkit.errors import ConfigError
 
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Config keys to change.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Config keys to change.", autocompletion=complete_override),
+]
 
 AllowPlugins = Annotated[
     bool,
@@ -67,6 +71,13 @@ UnusualSensors = Annotated[
         metavar="error|warn|ignore",
         help="What to do about sensors of another unit, dtype or number of channels than in training.",
     ),
+]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document; its keys are documented.")]
+"""For every command that prints a table."""
+Preset = Annotated[
+    str,
+    typer.Argument(metavar="PRESET|FILE.yaml", help="See `crdkit list presets`.", autocompletion=complete_preset),
 ]
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crdkit.cli.arguments import AllowPlugins
+from crdkit.cli.arguments import AllowPlugins, AsJson
+from crdkit.cli.completion import complete_layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def make_data(
     *,
-    layout: Annotated[str, typer.Option(help="mvtec3d, eyecandies or folder.")],
+    layout: Annotated[str, typer.Option(help="mvtec3d, eyecandies or folder.", autocompletion=complete_layout)],
     out: Annotated[Path, typer.Option(help="New folder for the data.")],
     categories: Annotated[
         list[str] | None, typer.Argument(metavar="[CATEGORY]...", help="Objects to write; all by default.")
@@ -55,18 +56,24 @@ def check_data(
         list[str] | None,
         typer.Argument(metavar="[data.KEY=VALUE]...", help="How the data is read: data.scale.depth=0.001, ..."),
     ] = None,
-    layout: Annotated[str | None, typer.Option(help="Name of a dataset; recognised by default.")] = None,
+    *,
+    layout: Annotated[
+        str | None, typer.Option(help="Name of a dataset; recognised by default.", autocompletion=complete_layout)
+    ] = None,
     config: Annotated[
         str | None,
         typer.Option(metavar="PRESET|FILE.yaml", help="Also look at the modalities of this run; else at likely ones."),
     ] = None,
+    as_json: AsJson = False,
     allow_plugins: AllowPlugins = False,
 ) -> None:
     """Read every file of a dataset, list what is wrong or unusual, and say how to train on it.
 
     The exit code is 2 if a training would refuse the data, or be ruined by it.
     """
-    from crdkit.cli.tables import show, show_check
+    from crdkit.cli.documents import check
+    from crdkit.cli.output import print_json, show
+    from crdkit.cli.tables import show_check
     from crdkit.config.suggest import suggest_training
     from crdkit.data.check import check_dataset
     from crdkit.data.discover import recognise
@@ -79,25 +86,27 @@ def check_data(
         from crdkit.config.build import build_views
 
         views = build_views(load_config(config, allow_plugins=allow_plugins))
-    errors = 0
+    errors, documents = 0, []
     for found in recognise(folder, layout=layout):
         dataset = with_data_options(found.dataset, overrides or ())
-        checked = check_dataset(dataset, look=LookAtViews(views))
-        show_check(checked)
-        for name, reason in found.others.items():
-            show(f"not the layout {name}: {reason}")
+        checked, lines, command = check_dataset(dataset, look=LookAtViews(views)), list[str](), None
         errors += checked.count("error")
-        if checked.count("error"):
+        if not checked.count("error"):
+            try:
+                suggested = suggest_training(dataset, *(overrides or ()))
+                command = suggested.command(f"runs/{checked.folder.name}")
+                lines += [*(f"note: {note}" for note in suggested.notes), f"train: {command}"]
+            except CrdkitError as error:
+                lines.append(f"error: a training would refuse it: {error}")
+                errors += 1
+        documents.append(check(checked, others=found.others, command=command))
+        if as_json:
             continue
-        try:
-            suggested = suggest_training(dataset, *(overrides or ()))
-        except CrdkitError as error:
-            show(f"error: a training would refuse it: {error}")
-            errors += 1
-            continue
-        for note in suggested.notes:
-            show(f"note: {note}")
-        show(f"train: {suggested.command(f'runs/{checked.folder.name}')}")
+        show_check(checked)
+        for line in (*(f"not the layout {name}: {reason}" for name, reason in found.others.items()), *lines):
+            show(line)
+    if as_json:
+        print_json({"datasets": documents})
     if errors:
         raise DataError(f"{folder}: {errors} {'error' if errors == 1 else 'errors'} above; fix the data, or remove it")
 

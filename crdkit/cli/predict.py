@@ -8,13 +8,12 @@ from typing import Annotated, cast
 
 import typer
 
-from crdkit.cli.arguments import AllowPlugins, UnusualSensors
+from crdkit.cli.arguments import AllowPlugins, AsJson, UnusualSensors
 
 _LABELS = {True: "anomalous", False: "normal", None: ""}
 
 
 def predict(
-    *,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or detector directory.")],
     inputs: Annotated[
         list[str],
@@ -25,14 +24,18 @@ def predict(
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="New folder for scores.csv, raw maps and overlays.")] = None,
+    *,
     compile_first: Annotated[
         bool, typer.Option("--compile", help="Compile for some seconds first, to predict faster on a CPU.")
     ] = False,
+    as_json: AsJson = False,
     allow_plugins: AllowPlugins = False,
     unusual: UnusualSensors = "error",
 ) -> None:
     """Score new samples: print a table, or write scores, raw maps and overlays (--out)."""
     from crdkit._core.files import require_new_folder
+    from crdkit.cli.documents import prediction
+    from crdkit.cli.output import print_json
     from crdkit.detector import Unusual
     from crdkit.detector.files import open_detector, predict_inputs, write_predictions
 
@@ -44,7 +47,14 @@ def predict(
         detector.compile()
     if out is not None:
         count = write_predictions(detector, samples, out)
+        if as_json:
+            print_json({"out": str(out), "samples": count})
+            return
         typer.echo(f"{out}: {count} {'sample' if count == 1 else 'samples'}")
+        return
+    if as_json:
+        with closing(predict_inputs(detector, samples)) as predicted:
+            print_json({"samples": [prediction(samples.path(record), found) for record, _, found in predicted]})
         return
     width = max(len(samples.path(record)) for record in samples.records)
     normals = detector.normal_scores

@@ -7,7 +7,7 @@ from typing import Annotated, cast
 
 import typer
 
-from crdkit.cli.arguments import AllowPlugins, Overrides, UnusualSensors, one_choice
+from crdkit.cli.arguments import AllowPlugins, AsJson, Overrides, Preset, UnusualSensors, one_choice
 
 
 def demo(
@@ -15,7 +15,8 @@ def demo(
 ) -> None:
     """Write synthetic scans, train on them, show the result: under two minutes, no network, no data needed."""
     from crdkit.cli.demo import run_demo
-    from crdkit.cli.tables import results_table, show
+    from crdkit.cli.output import show
+    from crdkit.cli.tables import results_table
 
     results = run_demo(out)
     show(results_table({name: metrics["aggregate"] for name, metrics in results.items()}))
@@ -24,7 +25,7 @@ def demo(
 
 
 def train(
-    preset: Annotated[str, typer.Argument(metavar="PRESET|FILE.yaml", help="See `crdkit list presets`.")],
+    preset: Preset,
     out: Annotated[Path, typer.Option(help="New folder for the run.")],
     overrides: Overrides = None,
     *,
@@ -32,12 +33,14 @@ def train(
         bool, typer.Option("--resume", help="Continue an unfinished run in --out; leave a finished one alone.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out, finished or not.")] = False,
+    as_json: AsJson = False,
     allow_plugins: AllowPlugins = False,
 ) -> None:
     """Train a detector, evaluate it, and write a run directory; ranks started by torchrun train it together."""
     from crdkit._core.distributed import Ranks
     from crdkit._core.progress import is_quiet, set_quiet
-    from crdkit.cli.tables import show, show_metrics
+    from crdkit.cli.output import print_json, show
+    from crdkit.cli.tables import show_metrics
     from crdkit.config import load_config
     from crdkit.runs.directory import read_metrics
     from crdkit.runs.fit import fit
@@ -48,17 +51,20 @@ def train(
     fit(config, out, resume=resume, overwrite=overwrite, ranks=ranks)
     if not ranks.is_main:
         return
+    if as_json:
+        print_json(read_metrics(out))
+        return
     show_metrics(read_metrics(out))
     show(f"report: {out / 'report.html'}")
 
 
 def evaluate(
-    *,
     run: Annotated[
         str, typer.Argument(metavar="DIR", help="A finished run; with --published, a preset or a YAML file.")
     ],
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="New folder for metrics.json, scores.csv and report.html.")] = None,
+    *,
     published: Annotated[
         Path | None,
         typer.Option(
@@ -66,11 +72,13 @@ def evaluate(
             help="Checkpoint of the published CRD code: calibrate and score it; --out also gets a detector.",
         ),
     ] = None,
+    as_json: AsJson = False,
     allow_plugins: AllowPlugins = False,
     unusual: UnusualSensors = "error",
 ) -> None:
     """Print the metrics of a finished run on its own test split, or on other data (data.root=...)."""
-    from crdkit.cli.tables import show, show_metrics
+    from crdkit.cli.output import print_json, show
+    from crdkit.cli.tables import show_metrics
     from crdkit.config import load_config
     from crdkit.detector import Unusual
     from crdkit.paper.checkpoints import evaluate_published
@@ -83,13 +91,16 @@ def evaluate(
         metrics = evaluate_published(
             load_config(run, allow_plugins=allow_plugins).with_overrides(*(overrides or ())), published, out=out
         )
+    if as_json:
+        print_json(metrics)
+        return
     show_metrics(metrics)
     if out is not None:
         show(f"report: {out / 'report.html'}")
 
 
 def sweep(
-    preset: Annotated[str, typer.Argument(metavar="PRESET|FILE.yaml", help="See `crdkit list presets`.")],
+    preset: Preset,
     *,
     overrides: Overrides = None,
     categories: Annotated[
@@ -105,10 +116,13 @@ def sweep(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the runs of this sweep in --out, finished or not.")
     ] = False,
+    as_json: AsJson = False,
     allow_plugins: AllowPlugins = False,
 ) -> None:
     """Train and evaluate over categories and seeds; ranks started by torchrun share the runs."""
-    from crdkit.cli.tables import show, show_sweep
+    from crdkit.cli import documents
+    from crdkit.cli.output import print_json, show
+    from crdkit.cli.tables import show_sweep
     from crdkit.config import load_config
     from crdkit.runs.sweep import sweep as run_sweep
 
@@ -119,7 +133,10 @@ def sweep(
     )
     numbered = one_choice("--seeds", seeds, "training.seed", config.training.seed, overrides, before=base.training.seed)
     outcome = run_sweep(config, out=out, categories=named, seeds=numbered or [0], resume=resume, overwrite=overwrite)
-    if outcome.is_main:
+    if outcome.is_main and as_json:
+        print_json(documents.sweep(outcome))
+        outcome.raise_if_skipped()
+    elif outcome.is_main:
         show_sweep(outcome)
         show(f"tables: {out / 'results.md'}, results.csv, results.json")
         outcome.raise_if_skipped()

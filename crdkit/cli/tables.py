@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from crdkit._core.registry import ComponentConfig
+from crdkit.cli.output import show
 from crdkit.config.catalogue import Entry
+from crdkit.config.options import Option
 from crdkit.data.check import DatasetCheck
 from crdkit.model.encoders import EncoderConfig
 from crdkit.report.grid import PLUS_MINUS
@@ -18,11 +19,6 @@ from crdkit.runs.describe import FLOP_CONVENTION, Description
 from crdkit.runs.summary import MEAN
 from crdkit.runs.sweep import Sweep
 from crdkit.scoring.names import COLUMNS, MISSING, label, percent
-
-
-def show(what: Any) -> None:
-    """Print a table or a line to standard output; text is printed unchanged, brackets too."""
-    Console(soft_wrap=isinstance(what, str), highlight=False, markup=False, emoji=False).print(what)
 
 
 def results_table(rows: Mapping[str, Mapping[str, float | None]], *, title: str | None = None) -> Table:
@@ -85,6 +81,18 @@ def catalogue_tables(entries: Mapping[str, list[Entry]]) -> list[Table]:
             table.add_row(part.name, part.summary, *(["\n".join(options)] if with_options else []))
         tables.append(table)
     return tables
+
+
+def options_table(section: str, options: Sequence[Option]) -> Table:
+    """Return a table of the keys of one section of a configuration."""
+    table = Table(title=section, title_justify="left")
+    table.add_column("key", no_wrap=True)
+    table.add_column("default")
+    table.add_column("choices")
+    table.add_column("what it is")
+    for option in options:
+        table.add_row(option.key, option.default, ", ".join(option.choices) or option.range, option.description)
+    return table
 
 
 def show_check(checked: DatasetCheck) -> None:

@@ -68,15 +68,18 @@ class RunConfig(StrictConfig):
     plugins: tuple[str, ...] = Field(
         (), description="modules or .py files to import first, which register the user's own parts"
     )
-    data: Annotated[DatasetConfig, datasets]
-    modalities: dict[str, BranchConfig] = Field(min_length=1)
-    graph: GraphConfig = GraphConfig()
-    student: StudentConfig = StudentConfig()
-    training: TrainingConfig = TrainingConfig()
-    aggregation: Annotated[AggregationConfig, aggregations] = Field(
-        default_factory=lambda: aggregations.build_config("normalised_sum")
+    data: Annotated[DatasetConfig, datasets] = Field(description="the dataset, where it lies and how it is read")
+    modalities: dict[str, BranchConfig] = Field(
+        min_length=1, description="by name: a view of sensors, its options, and the encoder that sees it"
     )
-    scoring: ScoringConfig = ScoringConfig()
+    graph: GraphConfig = Field(GraphConfig(), description="which modalities help which, and with what")
+    student: StudentConfig = Field(StudentConfig(), description="size of every branch's student")
+    training: TrainingConfig = Field(TrainingConfig(), description="how the students are trained")
+    aggregation: Annotated[AggregationConfig, aggregations] = Field(
+        default_factory=lambda: aggregations.build_config("normalised_sum"),
+        description="how the modalities' maps become one",
+    )
+    scoring: ScoringConfig = Field(ScoringConfig(), description="how maps become a score, and what is measured")
     by_category: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="options that a published recipe sets by category: {key.path: {category: value, other: value}}",

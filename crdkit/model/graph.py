@@ -80,10 +80,10 @@ class CrossmodalGraph:
 class EdgeConfig(StrictConfig):
     """One directed edge; a part that is not given is the graph's, null leaves it out."""
 
-    source: str
-    target: str
-    filter: AnyProjection | None = None
-    amplifier: AnyProjection | None = None
+    source: str = Field(description="modality that helps")
+    target: str = Field(description="modality that is helped")
+    filter: AnyProjection | None = Field(None, description="graph.filter if not given; null: none")
+    amplifier: AnyProjection | None = Field(None, description="graph.amplifier if not given; null: none")
 
     @model_serializer(mode="wrap")
     def _serialise_given_keys(self, serialise: SerializerFunctionWrapHandler) -> dict[str, object]:
@@ -103,8 +103,14 @@ class GraphConfig(StrictConfig):
     topology: Topology = Field("full", description="none, full, star (hub <-> each), ring (i -> i+1) or edges")
     hub: str | None = Field(None, description="centre of the star; the first modality if null")
     edges: tuple[EdgeConfig, ...] = Field((), description="with topology: edges")
-    filter: AnyProjection | None = Field(default_factory=lambda: projections.build_config("bottleneck"))
-    amplifier: AnyProjection | None = Field(default_factory=lambda: projections.build_config("inverted_bottleneck"))
+    filter: AnyProjection | None = Field(
+        default_factory=lambda: projections.build_config("bottleneck"),
+        description="what every edge projects for the target's bottleneck, with its options; null: nothing",
+    )
+    amplifier: AnyProjection | None = Field(
+        default_factory=lambda: projections.build_config("inverted_bottleneck"),
+        description="what every edge projects for the target's decoder, with its options; null: nothing",
+    )
     merge: Merge = Field("concat", description="how several filters reach the bottleneck")
 
     @model_validator(mode="after")
