@@ -61,11 +61,12 @@ def require_trusted(values: Mapping[str, Any], *, source: str) -> None:
     Raises:
         UntrustedCodeError: the message lists what would be imported.
     """
-    installed = {entry.module for entry in metadata.entry_points(group=PLUGIN_GROUP)}
+    found = [(key, name) for key, name in dict.fromkeys(named_code(values)) if name not in _named]
+    installed = {entry.module for entry in metadata.entry_points(group=PLUGIN_GROUP)} if found else set[str]()
     foreign = [
         f"{key} {name!r}"
-        for key, name in dict.fromkeys(named_code(values))
-        if name not in _named and (key != PLUGINS or (name not in installed and loaded_plugin(name) is None))
+        for key, name in found
+        if key != PLUGINS or (name not in installed and loaded_plugin(name) is None)
     ]
     if foreign:
         raise UntrustedCodeError(
