@@ -10,6 +10,7 @@ import pytest
 from crdkit.config import RunConfig
 from crdkit.config.build import build_views
 from crdkit.data import datasets
+from crdkit.data.discover import list_categories
 from crdkit.data.synthetic import LAYOUTS
 from crdkit.errors import ConfigError, DataError, MissingSplitError
 from crdkit.views.depth import Depth
@@ -55,6 +56,27 @@ def test_names_that_mean_good_are_no_defect_types(category, name):
     assert str(caught.value).startswith(f"{folder / 'test'}: {name!r} would be a defect type")
     with pytest.raises(DataError, match="name it 'good'"):
         dataset(layout, folder, on_bad_sample="skip").records("test")
+
+
+def test_nor_are_they_names_of_the_training_samples(category):
+    layout, folder = category
+    shutil.move(folder / "train/good", folder / "train/Good")
+    with pytest.raises(DataError, match=r"train: 'Good' would be a defect type; .* name it 'good'"):
+        dataset(layout, folder).records("train")
+
+
+def test_a_sweep_says_which_folders_it_takes_for_no_category(written, tmp_path, caplog):
+    root = shutil.copytree(written / "folder", tmp_path / "root")
+    shutil.copytree(root / "gear", root / "ring")
+    (root / "ring/test/good").rename(root / "ring/test/Good")
+    (root / "papers").mkdir()
+    with caplog.at_level("INFO", logger="crdkit"):
+        assert list_categories(datasets.build_config({"name": "folder", "root": root})) == ["gear"]
+    assert [record.getMessage().partition(": is taken for no category: ")[0] for record in caplog.records] == [
+        str(root / "papers"),
+        str(root / "ring"),
+    ]
+    assert "'Good' would be a defect type" in caplog.text
 
 
 def test_names_of_defects_stay_what_they_are(category):

@@ -71,8 +71,8 @@ def defect_folders(folder: Path, split: Split) -> Sequence[str]:
     """Return the folders of a split: "good" and, in the test split only, those of defects.
 
     Raises:
-        DataError: the folder is missing, or outside the test split holds anything but "good"; or in the test split
-            one whose name only means "good".
+        DataError: the folder is missing, or outside the test split holds anything but "good"; or one whose name
+            only means "good".
     """
     if not folder.is_dir():
         refuse_like_split(split, folder.parent)
@@ -80,6 +80,7 @@ def defect_folders(folder: Path, split: Split) -> Sequence[str]:
         hint = "; data.name=folder holds out a share of the training samples" if split == "validation" else ""
         raise MissingSplitError(missing + hint)
     defects = subfolders(folder)
+    refuse_like_good(defects, where=folder)
     if split != "test":
         if GOOD not in defects:
             raise DataError(f"{folder / GOOD}: the folder does not exist; {found_folders(folder)}")
@@ -88,7 +89,6 @@ def defect_folders(folder: Path, split: Split) -> Sequence[str]:
                 f"{folder}: the split {split!r} may only hold 'good', but {found_folders(folder)}; "
                 "move anomalous samples to the split 'test'"
             )
-    refuse_like_good(defects, where=folder)
     return defects
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from crdkit.data import SPLITS, Dataset, DatasetConfig, Split, datasets
 from crdkit.data._folders import require_root
 from crdkit.data._names import subfolders
 from crdkit.errors import CrdkitError, DataError, unknown_name
+
+_logger = logging.getLogger(__name__)
 
 _FALLBACK_LAYOUT = "folder"  # it reads nearly anything, so other layouts come first
 
@@ -91,10 +94,17 @@ def list_categories(config: DatasetConfig) -> list[str]:
         ['biscuit', 'capsule', 'gear']
     """
     root = require_root(config.root)
-    reasons: dict[str, str] = {}
-    found = [name for name in subfolders(root) if _count_listable(_config_for(config, root / name), SPLITS, reasons)]
+    found, others = [], dict[str, str]()
+    for name in subfolders(root):
+        reasons: dict[str, str] = {}
+        if _count_listable(_config_for(config, root / name), SPLITS, reasons):
+            found.append(name)
+        else:
+            others[name] = reasons[config.name]
+    for name in others if found else ():
+        _logger.info("%s: is taken for no category: %s", root / name, others[name])
     if not found:
-        why = reasons.get(config.name, "it holds no folders")
+        why = next(iter(others.values()), "it holds no folders")
         raise DataError(f"{root}: data.root holds no category in the layout {config.name!r}: {why}")
     return found
 
