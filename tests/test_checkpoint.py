@@ -20,6 +20,7 @@ from crdkit.config import RunConfig
 from crdkit.errors import ConfigError, CrdkitError, DetectorFormatError
 from crdkit.runs.directory import read_metrics, require_same_config
 from crdkit.runs.fit import fit
+from crdkit.runs.provenance import training_hash
 from crdkit.training import _checkpoint as checkpoint
 from crdkit.training._checkpoint import Checkpoints
 
@@ -161,6 +162,26 @@ def test_exchanged_tensors_and_files_and_a_changed_log_are_noticed(kept, tmp_pat
         DetectorFormatError, match=r"damaged checkpoint: its content is that of epoch-000001\.safetensors"
     ):
         Checkpoints(folder).restore(*Parts(0).all)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    parts, folder = Parts(0), tmp_path / "checkpoints"
+    Checkpoints(folder, run="one").keep(*parts.all, log=[{}], last=True)
+    with pytest.raises(
+        DetectorFormatError, match=r"epoch-000001\.safetensors: is a checkpoint of another run; put this run's back, or"
+    ):
+        Checkpoints(folder, run="other").restore(*Parts(0).all)
+    assert Checkpoints(folder, run="one").restore(*Parts(0).all) == [{}]
+    assert Checkpoints(folder).restore(*Parts(0).all) == [{}]  # a training outside of any run
+
+
+def test_what_makes_a_training_another_one(tiny):
+    same = tiny.with_overrides("data.workers=1", "data.cache=elsewhere", "data.cache_gib=3")
+    assert training_hash(same) == training_hash(tiny)
+    others = [
+        tiny.with_overrides(override) for override in ("training.seed=5", "data.category=gear", "scoring.sigma=2")
+    ]
+    assert len({training_hash(config) for config in (tiny, *others)}) == 4
 
 
 def test_a_checkpoint_without_a_checksum_of_version_1_is_resumed(kept):

@@ -18,6 +18,7 @@ from crdkit.errors import ConfigError
 from crdkit.model.crd import CRD
 from crdkit.runs._pipeline import Pipeline, require_unchanged
 from crdkit.runs.directory import is_finished, log_to, read_log, read_metrics, require_same_config
+from crdkit.runs.provenance import training_hash
 from crdkit.training import Checkpoints, EpochLog, TeacherFeatures, feature_dtype, require_trainable, train
 
 _logger = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ def fit(
             with run.clock("teacher"):
                 model = build_model(config).to(device)
             run.place(model, device, features=dtype)
-            checkpoints = None if target is None else Checkpoints(target / "checkpoints")
+            checkpoints = None if target is None else Checkpoints(target / "checkpoints", run=training_hash(config))
             history = _train_students(run, model, dtype, checkpoints=checkpoints, ranks=ranks, folder=folder)
         detector = run.calibrate(model, device)
         detector.history = history

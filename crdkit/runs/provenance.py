@@ -11,6 +11,7 @@ from typing import Any
 
 import crdkit
 from crdkit.config.run_config import RunConfig
+from crdkit.data import HOW_READ
 from crdkit.runs.fingerprint import Fingerprint
 
 _SHOWN = 16
@@ -34,6 +35,12 @@ def code_hash(package: Path = Path(crdkit.__file__).parent) -> str:
 def config_hash(config: RunConfig) -> str:
     """Return the SHA-256 of the complete configuration, which is that of the bytes of the run's config.yaml."""
     return hashlib.sha256(config.to_yaml().encode()).hexdigest()
+
+
+def training_hash(config: RunConfig) -> str:
+    """Return the SHA-256 of what makes a training this one: the configuration without how its data are read."""
+    values = config.model_dump(mode="json", exclude={"data": HOW_READ})
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def run_hashes(config: RunConfig, *, data: Fingerprint | None, detector: Path | None) -> dict[str, Any]:

@@ -43,10 +43,12 @@ class Checkpoints:
 
     Args:
         folder: created when the first one is written.
+        run: what tells this training from others, written into each checkpoint: another run's is refused.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, run: str | None = None) -> None:
         self.folder = folder
+        self.run = run
         self.restored = 0
         """Epochs that were not trained by this process but read by `restore`."""
         self.seconds = 0.0
@@ -63,12 +65,17 @@ class Checkpoints:
         Without a checkpoint nothing is changed, and the log is empty.
 
         Raises:
-            DetectorFormatError: the file is damaged, or of another model or an unknown format version.
+            DetectorFormatError: the file is damaged, or of another run or model, or an unknown format version.
         """
         files = self._files()
         if not files:
             return []
-        log, state, partial = _read(files[-1])
+        log, state, header = _read(files[-1])
+        partial = header.get("partial")
+        if self.run is not None and header.get("run", self.run) != self.run:
+            raise DetectorFormatError(
+                f"{files[-1]}: is a checkpoint of another run; put this run's back, or delete the file to start over"
+            )
         try:
             students.load_state_dict(below("students.", state))
             for index, optimizer in enumerate(optimizers):
@@ -117,7 +124,7 @@ class Checkpoints:
         if partial is not None:
             state["sums"] = partial.sums
         path = self.folder / _name(log)
-        _write(path, log, state, partial)
+        _write(path, log, state, partial, run=self.run)
         for older in [*self._files(), *self.folder.glob(f".*{PARTIAL}")]:  # partial: left by a killed process
             if older != path:
                 older.unlink()
@@ -151,18 +158,22 @@ def _name(log: Sequence[dict[str, Any]]) -> str:
     return f"epoch-{len(log):06d}.safetensors"
 
 
-def _write(path: Path, log: Sequence[dict[str, Any]], state: State, partial: Partial | None = None) -> None:
+def _write(
+    path: Path, log: Sequence[dict[str, Any]], state: State, partial: Partial | None = None, *, run: str | None = None
+) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise CrdkitError(f"{path.parent}: cannot be written: {error.strerror or error}") from error
     header: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION, "log": list(log)}
+    if run is not None:
+        header["run"] = run
     if partial is not None:
         header["partial"] = {"steps": partial.steps, "seconds": partial.seconds}
     write_tensors(path, state, header=header, checksum=True)
 
 
-def _read(path: Path) -> tuple[list[dict[str, Any]], State, dict[str, Any] | None]:
+def _read(path: Path) -> tuple[list[dict[str, Any]], State, dict[str, Any]]:
     try:
         state, header = read_tensors(path)
         kind, version, log = (header[key] for key in ("format", "format_version", "log"))
@@ -179,9 +190,9 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], State, dict[str, Any] | Non
             require_checksum(state, header)
         if path.name != _name(log):
             raise ValueError(f"its content is that of {_name(log)}")
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise _damaged_error(path, error) from error
-    return log, state, header.get("partial")
+    return log, state, header
 
 
 def _damaged_error(path: Path, error: Exception) -> DetectorFormatError:
