@@ -130,10 +130,7 @@ class RunConfig(StrictConfig):
         self.graph.build(tuple(self.modalities))
         self.aggregation.check_modalities(tuple(self.modalities))
         if self.data.on_blank_sensor == "missing" and not self.training.modality_dropout:
-            raise ValueError(
-                "data.on_blank_sensor=missing needs training.modality_dropout above 0: no other detector can do "
-                "without a sensor"
-            )
+            raise ValueError("data.on_blank_sensor=missing needs training.modality_dropout above 0")
         remember(self.model_dump())
         return self
 
