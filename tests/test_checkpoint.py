@@ -86,8 +86,8 @@ def test_only_the_newest_is_kept_and_not_more_often_than_it_pays(tmp_path, monke
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
     real, parts, folder = checkpoint._write, Parts(0), tmp_path / "checkpoints"
 
-    def slow(*arguments):
-        real(*arguments)
+    def slow(*arguments, **options):
+        real(*arguments, **options)
         now[0] += 3
 
     monkeypatch.setattr(checkpoint, "_write", slow)
