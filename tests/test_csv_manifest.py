@@ -8,7 +8,7 @@ from PIL import Image
 
 from crdkit.data import datasets
 from crdkit.data.check import check_dataset
-from crdkit.data.discover import open_datasets
+from crdkit.data.discover import open_datasets, open_samples
 from crdkit.errors import DataError, MissingSplitError
 from crdkit.views.rgb import RGB
 from crdkit.views.single_channel import SingleChannel
@@ -74,6 +74,16 @@ def test_it_is_found_by_itself_or_by_name_and_recognised(folder, tmp_path):
     (folder / "manifest.yaml").write_text("sensors: {camera: '*.png'}\ntrain: mon\n")
     with pytest.raises(DataError, match=r"manifest\.yaml: manifest\.csv lies beside it; keep one of them, or name one"):
         known(folder, "train")
+
+
+def test_new_samples_are_found_although_the_training_had_a_manifest_of_its_own(folder, tmp_path):
+    elsewhere = (folder / "manifest.csv").rename(tmp_path / "mine.csv")
+    trained_on = dataset(folder, manifest=elsewhere).config
+    for sensor, file in {"camera": "wed/a.png", "heat": "wed/a_heat.png"}.items():
+        (tmp_path / "new" / sensor).mkdir(parents=True)
+        (folder / file).rename(tmp_path / "new" / sensor / "7.png")
+    (record,) = open_samples(tmp_path / "new", trained_on).records("test")
+    assert (record.sample_id, list(record.files)) == ("7", ["camera", "heat"])
 
 
 @pytest.mark.parametrize(

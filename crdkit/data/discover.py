@@ -159,12 +159,15 @@ def open_samples(folder: Path, trained_on: DatasetConfig) -> Dataset:
 
 
 def _candidates(folder: Path, trained_on: DatasetConfig) -> list[DatasetConfig]:
+    table, root = getattr(trained_on, "manifest", None), trained_on.root or Path()
+    if table is not None and table.suffix == ".csv" and folder not in (root, root / (trained_on.category or "")):
+        trained_on = trained_on.model_copy(update={"manifest": None})  # it lists the files of another folder
     found = [_config_for(trained_on, folder)]
     if trained_on.category is not None and (folder / trained_on.category).is_dir():
         found.append(_config_for(trained_on, folder / trained_on.category))
     loose: dict[str, Any] = {"root": folder, "category": None}
     if trained_on.name == _FALLBACK_LAYOUT:
-        return [*found, trained_on.model_copy(update=loose)]
+        return [*found, trained_on.model_copy(update=loose | {"manifest": None})]
     shared = trained_on.model_dump(include={"image_size", "on_bad_sample", "workers", "follow_links"})
     return [*found, datasets.build_config({"name": _FALLBACK_LAYOUT, **shared, **loose})]
 
