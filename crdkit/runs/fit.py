@@ -59,6 +59,7 @@ def fit(
 
     Examples:
         >>> import tempfile
+        >>> from crdkit.config import RunConfig
         >>> from crdkit.data.synthetic import write_mvtec3d
         >>> teacher = {"name": "timm", "model": "test_resnet", "pretrained": False}
         >>> with tempfile.TemporaryDirectory() as folder:
