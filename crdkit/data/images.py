@@ -36,7 +36,8 @@ def read_image(path: Path) -> np.ndarray:
     if image.mode in ("P", "PA"):
         image = image.convert("RGB")
     array = _pixels(image)
-    return array.astype(np.uint8) if array.dtype == bool else array
+    stored = {"1": np.uint8, "I": np.uint16}.get(image.mode)  # I: how older Pillows open 16 bits
+    return array if stored is None else array.astype(stored)
 
 
 def read_mask(path: Path) -> np.ndarray:

@@ -38,4 +38,5 @@ from importlib.metadata import version
 names = "torch timm numpy scipy scikit-learn pillow tifffile pydantic safetensors typer rich matplotlib onnxruntime pytest"
 print(f"python {platform.python_version()},", ", ".join(f"{name} {version(name)}" for name in names.split()), flush=True)
 PYTHON
-"$python" -m pytest -n "${PROCESSES:-auto}" -m "not slow" "${@:-tests}"
+# packages of different years warn about each other's deprecated names
+"$python" -m pytest -W ignore::DeprecationWarning -n "${PROCESSES:-auto}" -m "not slow" "${@:-tests}"
