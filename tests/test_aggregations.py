@@ -262,7 +262,7 @@ def test_the_removed_mean_says_what_to_use():
 
 
 def test_no_weights_are_refused_before_anything_is_decoded(tiny, monkeypatch):
-    monkeypatch.setattr("crdkit.runs._pipeline.load_split", None)
+    monkeypatch.setattr("crdkit.runs._pipeline.load_splits", None)
     with pytest.raises(ConfigError, match=r"weights is missing: give every modality one, e\.g\. \{rgb: 1, depth: 1\}"):
         fit(tiny.with_overrides("aggregation.name=weighted"))
 

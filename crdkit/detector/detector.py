@@ -259,12 +259,12 @@ class Detector(ComparesSensors):
 
     @torch.no_grad()
     def calibrate(self, normals: LoadedSplit) -> None:
-        """Let the aggregation learn from the maps of anomaly-free samples, and keep their scores for decisions.
+        """Let the aggregation learn from maps of anomaly-free samples that lack nothing; keep scores for decisions.
 
         Raises:
             CrdkitError: a map is not finite.
         """
-        engine = Engine(self.model, self.scorer)
+        engine, normals = Engine(self.model, self.scorer), normals.complete()
         size = self.config.training.batch_size
         raw = raw_maps(engine, normals, batch_size=size)
         self.scorer.aggregation.calibrate(raw)

@@ -30,9 +30,8 @@ from crdkit.runs.provenance import run_hashes
 from crdkit.scoring.measure import measure
 from crdkit.training import EpochLog
 from crdkit.training.step import uses_bf16
-from crdkit.views import oddities
-from crdkit.views.split import LoadedSplit, Views, list_split, load_split
-from crdkit.views.summary import SampleSummary
+from crdkit.views.loading import load_splits
+from crdkit.views.split import LoadedSplit, Views, list_split
 
 PHASES = ("load", "teacher", "train", "evaluate")
 
@@ -95,6 +94,7 @@ class Pipeline:
         self.scorer = build_scorer(config)
         self.records: dict[Split, Sequence[SampleRecord]] = {}
         self.splits: dict[Split, LoadedSplit] = {}
+        self.sensor_statistics: Mapping[str, Any] = {}
         self.overlapping = 0
         self.fingerprint: Fingerprint | None = None
         """Of the data, once they are loaded, if the run has a directory."""
@@ -152,34 +152,17 @@ class Pipeline:
         """Load those of ``splits`` that were listed into host memory, and keep the fingerprint of a run's data.
 
         Raises:
-            DataError: a file is missing or unreadable, or was changed meanwhile.
+            DataError: a file is missing or unreadable, or was changed meanwhile, or a modality shows nothing.
         """
         with self.clock("load"):
-            for name in splits:
-                if name in self.records:
-                    records = self.records[name]
-                    self.splits[name] = load_split(self.dataset, name, views=self.views, records=records)
+            listed = {name: self.records[name] for name in splits if name in self.records}
+            self.splits = load_splits(self.dataset, listed, views=self.views)
+            trained = [self.splits[name].summaries for name in ("train", "validation") if name in self.splits]
+            self.sensor_statistics = to_json(merge([summary.sensors for part in trained for summary in part]))
             if self._folder is not None and self._reading is not None:
                 # after decoding, when the files are in the system's memory
                 self.fingerprint = self._reading.fingerprint(Fingerprint.read(self._folder))
                 self.fingerprint.write(self._folder)
-        self._look()
-
-    def _look(self) -> None:
-        """Refuse training data that cannot work, and warn of data that look wrong.
-
-        Raises:
-            DataError: all views of a modality are constant.
-
-        Warns:
-            UnusualDataWarning: see `crdkit.views.oddities`; or test samples differ from those trained on.
-        """
-        samples = self._summaries(SPLITS)
-        oddities.report(oddities.find_oddities(samples, views=self.views, data=self.dataset.config))
-
-    def _summaries(self, names: Sequence[Split]) -> Sequence[tuple[SampleRecord, SampleSummary]]:
-        splits = [self.splits[name] for name in names if name in self.splits]
-        return [sample for split in splits for sample in zip(split.records, split.summaries, strict=True)]
 
     def place(self, model: CRD, device: torch.device, *, features: torch.dtype | None = None) -> None:
         """Choose what is kept where, log it, and move the splits' views from host memory to their places.
@@ -213,13 +196,10 @@ class Pipeline:
             device: where it is.
             sensor_statistics: of the samples that it was trained on; None: of those that were loaded.
         """
-        if sensor_statistics is None:
-            normals = self._summaries(("train", "validation"))
-            sensor_statistics = to_json(merge([summary.sensors for _, summary in normals]))
-        scorer = self.scorer.to(device)
-        detector = Detector(config=self.config, model=model, scorer=scorer, sensor_statistics=sensor_statistics)
+        scorer, known = self.scorer.to(device), sensor_statistics or self.sensor_statistics
+        detector = Detector(config=self.config, model=model, scorer=scorer, sensor_statistics=known)
         with self.clock("evaluate"):
-            detector.calibrate(self.splits["validation"].complete())
+            detector.calibrate(self.splits["validation"])
         return detector
 
     def finish(

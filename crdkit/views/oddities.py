@@ -57,8 +57,8 @@ def find_oddities(samples: Samples, *, views: Mapping[str, View], data: DatasetC
     return sorted(findings, key=lambda finding: finding.severity)
 
 
-def report(findings: Sequence[Finding]) -> None:
-    """Refuse what cannot be trained on, and warn of the rest.
+def report_oddities(samples: Samples, *, views: Mapping[str, View], data: DatasetConfig) -> None:
+    """Refuse what cannot be trained on, and warn of the rest of what `find_oddities` finds.
 
     Raises:
         DataError: the first finding that is an error.
@@ -66,7 +66,7 @@ def report(findings: Sequence[Finding]) -> None:
     Warns:
         UnusualDataWarning: every other one.
     """
-    for finding in findings:
+    for finding in find_oddities(samples, views=views, data=data):
         message = f"{finding.path}: {finding.message}"
         if finding.severity == "error":
             raise DataError(message)
