@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from crdkit._core.printable import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -31,7 +33,7 @@ def is_quiet() -> bool:
 def say(message: str) -> None:
     """Print one line of progress to standard error, unless quiet."""
     if not _quiet:
-        print(message, file=sys.stderr, flush=True)
+        print(printable(message), file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[T], *, description: str, total: int, every_s: float = 10.0) -> Iterator[T]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from crdkit._core.printable import printable
 from crdkit._core.progress import say
 from crdkit.cli.app import app
 from crdkit.cli.stopping import INTERRUPTED, TERMINATED, Terminated, how_to_go_on, sigterm_raises
@@ -95,7 +96,7 @@ def _usage_error(error: Any, arguments: list[str] | None) -> int:
 
 
 def _fail(message: str, *, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(printable(f"error: {message}"), file=sys.stderr)
     return code
 
 
@@ -105,7 +106,7 @@ def _stopped(arguments: list[str] | None, *, terminated: bool = False) -> int:
 
 
 def _one_line_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)  # with --quiet too
+    print(printable(f"warning: {message}"), file=sys.stderr)  # with --quiet too
 
 
 def entry_point() -> None:

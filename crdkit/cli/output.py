@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from crdkit._core.printable import printable
+
 
 def show(what: Any) -> None:
     """Print a table or a line to standard output; text is printed unchanged, brackets too.
@@ -18,6 +20,8 @@ def show(what: Any) -> None:
     """
     if isinstance(what, Table) and not sys.stdout.isatty():
         what = plain(what)
+    elif isinstance(what, str):
+        what = printable(what)
     Console(soft_wrap=isinstance(what, str), highlight=False, markup=False, emoji=False).print(what)
 
 
@@ -42,7 +46,7 @@ def plain(table: Table) -> str:
 
 
 def _one_line(cell: Any) -> str:
-    first, *others = str(cell).split("\n")
+    first, *others = map(printable, str(cell).split("\n"))
     return first + "".join(f" {line}" if line.startswith("\N{PLUS-MINUS SIGN}") else f"; {line}" for line in others)
 
 

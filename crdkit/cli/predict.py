@@ -8,6 +8,7 @@ from typing import Annotated, cast
 
 import typer
 
+from crdkit._core.printable import printable
 from crdkit.cli.arguments import AllowPlugins, AsJson, UnusualSensors
 
 _LABELS = {True: "anomalous", False: "normal", None: ""}
@@ -56,13 +57,13 @@ def predict(
         with closing(predict_inputs(detector, samples)) as predicted:
             print_json({"samples": [prediction(samples.path(record), found) for record, _, found in predicted]})
         return
-    width = max(len(samples.path(record)) for record in samples.records)
+    width = max(len(printable(samples.path(record))) for record in samples.records)
     normals = detector.normal_scores
     typer.echo(f"{'image_path':<{width}}  pred_score" + ("  p_value  pred_label" if normals else ""))
     with closing(predict_inputs(detector, samples)) as predicted:
         for record, _, found in predicted:
             without = f"  without {', '.join(found.missing)}" if found.missing else ""
             judged = f"  {found.p_value:<7.3g}  {_LABELS[found.label]:<10}" if found.p_value is not None else ""
-            typer.echo(f"{samples.path(record):<{width}}  {found.score:<10.6g}{judged}{without}".rstrip())
+            typer.echo(f"{printable(samples.path(record)):<{width}}  {found.score:<10.6g}{judged}{without}".rstrip())
     if normals:
         typer.echo(normals.describe())
