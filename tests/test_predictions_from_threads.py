@@ -39,6 +39,15 @@ class StaticOutputs:
         return replay
 
 
+@pytest.fixture(autouse=True)
+def one_thread_each():
+    """What a branch computes depends on its number of threads, which a new Python thread inherits at any moment."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def own(detector):
     """A detector of its own for each test, of the same parts."""
