@@ -25,7 +25,13 @@ _MAX_LOOKED_AT = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Suggestion:
-    """A training that reads every sensor of a dataset, to start from."""
+    """A training that reads every sensor of a dataset, to start from.
+
+    Examples:
+        >>> suggestion = Suggestion(preset="quick", overrides=("data.root=/scans", "data.category=gear"))
+        >>> suggestion.config().data.category
+        'gear'
+    """
 
     preset: str
     overrides: tuple[str, ...]

@@ -66,6 +66,15 @@ def recognise(folder: Path, *, layout: str | None = None) -> list[Recognised]:
     Raises:
         DataError: no category was found; the message says what each layout lacks.
         UnknownNameError: there is no such layout.
+
+    Examples:
+        >>> import tempfile
+        >>> from crdkit.data.synthetic import write_folder
+        >>> with tempfile.TemporaryDirectory() as scratch:
+        ...     root = write_folder(Path(scratch, "scans"), categories=["gear"], train=2, test_per_defect=1, size=32)
+        ...     (found,) = recognise(root)
+        >>> found.dataset.config.name, "gt: the folder does not exist" in found.others["mvtec3d"]
+        ('folder', True)
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: is not a folder; give a category folder, or one that holds category folders")
