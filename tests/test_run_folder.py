@@ -101,6 +101,13 @@ def test_a_lock_ends_with_its_process_and_leaves_a_folder_that_counts_as_empty(b
     assert LOCK not in {entry.name for entry in folder.iterdir()}
 
 
+def test_what_a_process_left_that_was_killed_at_its_first_file_is_in_nobody_s_way(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.config.yaml.0123abcd.partial").touch()
+    prepare(tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_refused_run_leaves_no_folder(tmp_path):
     with pytest.raises(CrdkitError, match="stop"), hold(tmp_path / "new"):
         raise CrdkitError("stop")

@@ -19,6 +19,9 @@ from crdkit.errors import BadSampleWarning, CrdkitError, UnusualDataWarning
 ANYWHERE = ("-q", "--quiet", "-v", "--verbose")
 
 
+_WHAT_FITS = "set a smaller training.batch_size, or training.device=cpu"
+
+
 class _StandardErrorHandler(logging.Handler):
     """Shows the library's messages as progress is shown: warnings always, others unless quiet."""
 
@@ -69,8 +72,7 @@ def _run(arguments: list[str] | None) -> int:
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")):
             return _usage_error(error, arguments)
-        traceback.print_exc()
-        return _fail(f"internal error: {type(error).__name__}: {error}; please report it", code=1)
+        return _unexpected(error)
 
 
 def _flags_first(arguments: list[str]) -> list[str]:
@@ -84,6 +86,13 @@ def _show_origin() -> None:
     """Print where an error arose, if details are wanted."""
     if logging.getLogger("crdkit").isEnabledFor(logging.DEBUG):
         traceback.print_exc()
+
+
+def _unexpected(error: Exception) -> int:
+    if type(error).__name__ == "OutOfMemoryError":  # torch's; `fit` says more about its own
+        return _fail(f"a device's memory has run out: {_WHAT_FITS}", code=2)
+    traceback.print_exc()
+    return _fail(f"internal error: {type(error).__name__}: {error}; please report it", code=1)
 
 
 def _usage_error(error: Any, arguments: list[str] | None) -> int:

@@ -96,6 +96,8 @@ def _empty(folder: Path, *, keep: Collection[str] = (), overwrite: bool = False,
 def _what_is_lost(folder: Path, found: set[str], *, resumed: bool, overwrite: bool) -> tuple[str, str] | None:
     """Return what may not be removed, and what to do about it; None if nothing would be missed."""
     partial = {name for name in found if name.startswith(".") and name.endswith(PARTIAL)}
+    if found == partial:  # a process was killed while it wrote its first file
+        return None
     # a detector alone may be somebody's copy; next to the other files of a run it is ours
     if found - partial - OURS or not found & {"config.yaml", "scores.csv"}:
         return f"{', '.join(sorted(found)[:4])}", "empty it, or "

@@ -16,6 +16,7 @@ from crdkit.data import SPLITS
 from crdkit.detector import Detector
 from crdkit.errors import ConfigError
 from crdkit.model.crd import CRD
+from crdkit.runs._memory import explained_memory
 from crdkit.runs._pipeline import Pipeline, require_unchanged
 from crdkit.runs.directory import is_finished, log_to, read_log, read_metrics, require_same_config
 from crdkit.runs.provenance import training_hash
@@ -91,7 +92,7 @@ def fit(
     dtype = feature_dtype(config.training, device)
     run.list(SPLITS[:2] if target is None else SPLITS, optional="test")
     folder = target if ranks.is_main else None
-    with ExitStack() as held:
+    with ExitStack() as held, explained_memory(run, device):
         with ranks.group(cuda=device.type == "cuda"):
             ranks.follow_main(lambda: run.begin(folder, held, resume=resume, overwrite=overwrite))
             run.load(SPLITS[:2] if folder is None else SPLITS)  # rank 0 alone scores the test split
