@@ -78,13 +78,5 @@ def sweep(outcome: Sweep) -> dict[str, Any]:
 
 
 def prediction(path: str, found: Prediction) -> dict[str, Any]:
-    """Return one sample of the document of ``crdkit predict``, under the names of scores.csv."""
-    return {
-        "image_path": path,
-        "pred_score": found.score,
-        **{f"pred_score_{name}": score for name, score in found.scores.items()},
-        "missing": list(found.missing),
-        "p_value": found.p_value,
-        "threshold": found.threshold,
-        "pred_label": None if found.label is None else int(found.label),
-    }
+    """Return one sample of the document of ``crdkit predict``: `Prediction.to_dict` without maps."""
+    return {**found.to_dict(maps=False), "image_path": path}
