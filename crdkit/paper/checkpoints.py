@@ -188,6 +188,8 @@ def evaluate_published(config: RunConfig, checkpoint: Path | str, out: Path | st
 
 
 def _by_modality(students: Mapping[str, Any]) -> dict[str, Mapping[str, torch.Tensor]]:
+    if not isinstance(students, Mapping):
+        raise DetectorFormatError(f"{TWO_STATES}; got {type(students).__name__}")
     by_name = {str(key).removeprefix("student_"): state for key, state in students.items()}
     if len(by_name) != 2 or not all(isinstance(state, Mapping) for state in by_name.values()):
         raise DetectorFormatError(f"{TWO_STATES}; got keys {sorted(map(str, students))}")

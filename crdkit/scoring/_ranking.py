@@ -100,8 +100,8 @@ def area(curve: Curve, limit: float) -> float:
 
 def thin(curve: Curve, points: int) -> Curve:
     """Keep vertices at equal steps of |dx| + |dy| along the curve, so that steep and flat parts keep their shape."""
-    if points < 2:
-        raise CrdkitError(f"points (={points}) must be at least 2")
+    if not isinstance(points, (int, np.integer)) or points < 2:
+        raise CrdkitError(f"points (={points}) must be an integer of at least 2")
     x, y = curve
     length = np.cumsum(np.abs(np.diff(x, prepend=x[0])) + np.abs(np.diff(y, prepend=y[0])))
     _, keep = np.unique(length, return_index=True)

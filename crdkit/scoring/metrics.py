@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crdkit.errors import CrdkitError
+from crdkit.errors import CrdkitError, first_line, shorten
 from crdkit.scoring._ranking import (
     Array,
     Curve,
@@ -221,7 +221,13 @@ def _region_overlap(ranking: Ranking, anomalous: Array, regions: Regions | None)
 def _array(values: Array | Sequence[float]) -> Array:
     """Return a GPU tensor unchanged and anything else as an array, without losing precision."""
     if not isinstance(values, torch.Tensor):
-        return np.asarray(values)
+        try:
+            array = np.asarray(values)
+        except (TypeError, ValueError) as error:
+            raise CrdkitError(
+                f"expected an array of numbers, got {shorten(repr(values))}: {first_line(error)}"
+            ) from error
+        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     values = values.detach()
     if values.is_floating_point() and values.element_size() < 4:  # NumPy has no bfloat16
         values = values.float()
@@ -262,14 +268,14 @@ def _check_masks(masks: Array, maps: Array | None = None) -> Array:
 def _check_scores(scores: Array | Sequence[float], length: int | None = None) -> NDArray[Any]:
     vector = _check_vector("scores", scores, length)
     if vector.dtype.kind not in "fiu" or not np.isfinite(vector).all():
-        raise CrdkitError(f"scores (={vector}) must be finite numbers")
+        raise CrdkitError(f"scores (={_in_line(vector)}) must be finite numbers")
     return vector
 
 
 def _check_labels(labels: Array | Sequence[int], length: int) -> NDArray[np.bool_]:
     vector = _check_vector("labels", labels, length)
     if vector.dtype.kind not in "biu" or not np.isin(vector, (0, 1)).all():
-        raise CrdkitError(f"labels (={vector}) must be bools or integers, 0 = normal and 1 = anomalous")
+        raise CrdkitError(f"labels (={_in_line(vector)}) must be bools or integers, 0 = normal and 1 = anomalous")
     return vector.astype(bool)
 
 
@@ -281,8 +287,13 @@ def _check_vector(name: str, values: Array | Sequence[float], length: int | None
     return vector
 
 
+def _in_line(vector: NDArray[Any]) -> str:
+    return shorten(" ".join(str(vector).split()))
+
+
 def _check_limits(limits: Sequence[float]) -> dict[str, float]:
     """Name the limits: 0.3 is "0.30", but 0.005 stays itself."""
-    if not all(0 < limit <= 1 for limit in limits):
-        raise CrdkitError(f"limits (={tuple(limits)}) must be false-positive rates in (0, 1]")
+    vector = to_host(_array(limits))
+    if vector.ndim != 1 or vector.dtype.kind not in "fiu" or not all(0 < limit <= 1 for limit in limits):
+        raise CrdkitError(f"limits (={limits}) must be false-positive rates in (0, 1]")
     return {max(f"{limit:.2f}", f"{limit:g}", key=len): limit for limit in limits}
