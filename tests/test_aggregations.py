@@ -254,6 +254,7 @@ def test_weights_that_do_not_fit_are_named():
         run_with(rgb=-1, depth=1)
     with pytest.raises(UnknownNameError, match="'xyz'"):
         build("weighted", ["rgb"], weights={"xyz": 1})
+    assert build("weighted", ["rgb"], weights={"rgb": 1e-6}).weights.item() == pytest.approx(1e-6)  # the least
 
 
 def test_the_removed_mean_says_what_to_use():
