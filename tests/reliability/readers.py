@@ -349,7 +349,7 @@ def detectors(folder: Path) -> dict[str, Reader]:
     cached = MVTec3D(MVTec3D.Config(root=root, category="gear", cache=folder / "cache"))
     entry = find_entry(cached, cached.records("train"), views={})
     assert entry is not None
-    entry.write({"rgb": torch.arange(48.0).reshape(4, 3, 2, 2), "rows": torch.arange(4)}, {2: "bad"})
+    entry.write({"rgb": torch.arange(48.0).reshape(4, 3, 2, 2), "rows": torch.arange(4)}, {2: "bad"}, [])
 
     def beside(path: Path, other: Path) -> Path:
         """Return a detector's folder with the damaged file and the other one, which is whole."""
