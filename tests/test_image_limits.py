@@ -201,3 +201,9 @@ def test_a_numpy_file_comes_back_as_it_was_stored(tmp_path, order, dtype):
     read = read_npy(tmp_path / "a.npy")
     assert (read.dtype, read.flags.c_contiguous) == (array.dtype.newbyteorder("="), True)
     np.testing.assert_array_equal(read, array)
+
+
+def test_a_png_that_declares_more_than_its_bytes_can_hold_takes_no_memory(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(width=6000, height=6000, colour=2))
+    with pytest.raises(DataError, match="the PNG file is truncated or damaged: pixels are missing"):
+        read_image(tmp_path / "a.png")

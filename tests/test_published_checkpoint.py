@@ -125,3 +125,14 @@ def test_students_of_other_modalities_are_refused(students):
     model = reference.published_model(("rgb", "normals"))
     with pytest.raises(DetectorFormatError, match=r"students of \['depth', 'rgb'\], .* are \['normals', 'rgb'\]"):
         reference.load_into(model, students)
+
+
+def test_every_truncation_of_an_old_checkpoint_is_one_error(tmp_path):
+    """Of the format before zip archives, some ended in struct.error."""
+    whole = tmp_path / "whole.pth"
+    torch.save({"student_rgb": {"x": torch.ones(3)}}, whole, _use_new_zipfile_serialization=False)
+    content, cut = whole.read_bytes(), tmp_path / "cut.pth"
+    for length in range(len(content)):
+        cut.write_bytes(content[:length])
+        with pytest.raises(DetectorFormatError, match=r"cut\.pth: "):
+            reference.read_checkpoint(cut)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_MAX_DEFLATE_RATIO = 1032
 _MODES = {0: "greyscale", 2: "RGB", 3: "palette", 4: "greyscale with alpha", 6: "RGB with alpha"}
 
 
@@ -25,6 +27,11 @@ class Header:
     def mode(self) -> str:
         """In words."""
         return _MODES[self.colour]
+
+    @property
+    def fewest_bytes(self) -> int:
+        """A file of this size cannot be shorter."""
+        return self.height * (self.width * self.depth * _CHANNELS[self.colour] // 8) // _MAX_DEFLATE_RATIO
 
 
 def pixels_only(data: bytes) -> tuple[Header, bytes]:

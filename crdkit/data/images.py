@@ -182,6 +182,8 @@ def _open_image(path: Path) -> Image.Image:
                     f"{path}: expected 8 bits a channel, found a 16-bit {header.mode} image; convert it to 8 bits"
                 )
             check_declared(path, height=header.height, width=header.width)
+            if header.fewest_bytes > len(data):
+                raise ValueError("pixels are missing")  # Pillow would take memory for all of them first
             image: Image.Image = PngImagePlugin.PngImageFile(io.BytesIO(data))
         elif data.startswith(_IMAGE_MAGIC["JPEG"]):
             image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))

@@ -150,7 +150,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
             f"{path}: holds more than tensors, or was not written by torch.save, so it is not read; give a dict of two "
             "state dicts, saved with torch.save({'student_rgb': student.state_dict(), ...}, FILE)"
         ) from error
-    except (RuntimeError, EOFError, ValueError, LookupError) as error:
+    except Exception as error:  # torch.load raises many types on damaged bytes, struct.error for one
         raise DetectorFormatError(
             f"{path}: is damaged, or was not written by torch.save ({type(error).__name__}); copy the checkpoint again"
         ) from error
