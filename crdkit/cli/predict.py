@@ -47,11 +47,14 @@ def predict(
     if compile_first:
         detector.compile()
     if out is not None:
-        count = write_predictions(detector, samples, out)
+        written = write_predictions(detector, samples, out)
         if as_json:
-            print_json({"out": str(out), "samples": count})
+            print_json({"out": str(out), **written._asdict()})
             return
-        typer.echo(f"{out}: {count} {'sample' if count == 1 else 'samples'}")
+        judged = f", {written.anomalous} anomalous" if detector.normal_scores else ""
+        typer.echo(f"{out}: {written.samples} {'sample' if written.samples == 1 else 'samples'}{judged}")
+        if judged:
+            typer.echo(detector.normal_scores.describe())
         return
     if as_json:
         with closing(predict_inputs(detector, samples)) as predicted:

@@ -48,13 +48,15 @@ def train(
     config = load_config(preset, allow_plugins=allow_plugins).with_overrides(*(overrides or ()))
     ranks = Ranks.from_environment()
     set_quiet(is_quiet() or not ranks.is_main)
-    fit(config, out, resume=resume, overwrite=overwrite, ranks=ranks)
+    detector = fit(config, out, resume=resume, overwrite=overwrite, ranks=ranks)
     if not ranks.is_main:
         return
     if as_json:
         print_json(read_metrics(out))
         return
     show_metrics(read_metrics(out))
+    if detector.normal_scores:
+        show(detector.normal_scores.describe())
     show(f"report: {out / 'report.html'}")
 
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 import torch.nn.functional as F
@@ -180,8 +181,16 @@ def predict_inputs(detector: Detector, inputs: Inputs) -> Generator[Predicted, N
                 yield record, picture, replace(prediction, image_path=str(record.image_path))
 
 
-def write_predictions(detector: Detector, inputs: Inputs, out: Path) -> int:
-    """Write scores.csv, and raw maps and overlays at each input's size, and return the number of samples.
+class Written(NamedTuple):
+    """How much was written."""
+
+    samples: int
+    anomalous: int
+    """Those that score above the detector's threshold."""
+
+
+def write_predictions(detector: Detector, inputs: Inputs, out: Path) -> Written:
+    """Write scores.csv, and raw maps and overlays at each input's size, and return how many samples there were.
 
     ``anomaly_maps/<sample>.tiff`` and ``branch_maps/<modality>/<sample>.tiff`` hold float32 (H, W);
     ``overlays/<sample>.png`` the fused map in colours that run from the median to the 99.8th percentile of all.
@@ -192,6 +201,7 @@ def write_predictions(detector: Detector, inputs: Inputs, out: Path) -> int:
     """
     branches, flagged = tuple(detector.views), detector.config.training.modality_dropout > 0
     written: list[PurePosixPath] = []
+    anomalous = 0
     values = _ValueSample()
     with new_folder(out) as folder:
         with (folder / "scores.csv").open("w", encoding="utf-8", newline="") as file:
@@ -209,10 +219,11 @@ def write_predictions(detector: Detector, inputs: Inputs, out: Path) -> int:
                 _write_png(_output_path(folder, "overlays", name, ".png"), picture)  # coloured once the scale is known
                 values.add(found.anomaly_map)
                 written.append(name)
+                anomalous += found.label is True
         scale = values.scale()
         for name in written:
             _colour(folder, name, scale)
-    return len(written)
+    return Written(len(written), anomalous)
 
 
 class _ValueSample:

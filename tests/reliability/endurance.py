@@ -110,7 +110,7 @@ def stream(folder: Path, *, count: int) -> tuple[int, int]:
         before = resident()
         Path("/proc/self/clear_refs").write_text("5")
         written = write_predictions(detector, open_folder(detector, data.parent), folder / f"out{place}")
-        assert (written, len(list((folder / f"out{place}" / "overlays").rglob("*.png")))) == (samples, samples)
+        assert (written.samples, len(list((folder / f"out{place}" / "overlays").rglob("*.png")))) == (samples, samples)
         status = Path("/proc/self/status").read_text()
         peaks.append(int(status.partition("VmHWM:")[2].split()[0]) * 1024 - before)
     return peaks[1], peaks[2]
