@@ -89,11 +89,12 @@ def check_data(
     errors, documents = 0, []
     for found in recognise(folder, layout=layout):
         dataset = with_data_options(found.dataset, overrides or ())
-        checked, lines, command = check_dataset(dataset, look=LookAtViews(views)), list[str](), None
+        look = LookAtViews(views, metres=getattr(dataset.config, "scale", {}))
+        checked, lines, command = check_dataset(dataset, look=look), list[str](), None
         errors += checked.count("error")
         if not checked.count("error"):
             try:
-                suggested = suggest_training(dataset, *(overrides or ()))
+                suggested = suggest_training(dataset, *(overrides or ()), normal=look.normal)
                 command = suggested.command(f"runs/{checked.folder.name}")
                 lines += [*(f"note: {note}" for note in suggested.notes), f"train: {command}"]
             except CrdkitError as error:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,14 @@ import yaml
 from crdkit.config.build import build_dataset, build_views
 from crdkit.config.run_config import RunConfig
 from crdkit.data import Dataset, SampleRecord, Sensors
+from crdkit.data.scans import MAX_METRES
+from crdkit.data.statistics import SensorSummary, summarise
 from crdkit.errors import ConfigError, CrdkitError, DataError
+from crdkit.views.look import is_like_depth
+from crdkit.views.ranges import default_range, is_flat, propose_range, usual_values, written
 
 _PRESETS = {"mvtec3d": "quick", "eyecandies": "quick-eyecandies"}
 _TEACHER = "encoder: {name: efficientnet_lite0}"
-_LIKE_DEPTH = re.compile("depth|height|range|tof|disparity|profile", re.IGNORECASE)
 _MAX_LOOKED_AT = 16
 
 
@@ -52,15 +55,19 @@ class Suggestion:
         return shlex.join(["crdkit", "train", self.preset, *self.overrides, "--out", out])
 
 
-def suggest_training(dataset: Dataset, *overrides: str) -> Suggestion:
+def suggest_training(
+    dataset: Dataset, *overrides: str, normal: Mapping[str, Sequence[SensorSummary]] | None = None
+) -> Suggestion:
     """Return a training on ``dataset`` and check on a sample that its modalities can read the sensors.
 
-    Colour images become ``rgb``, scans ``depth``, images with one channel ``single_channel`` with the range of their
-    values, or ``depth`` if the sensor's name says so.
+    Colour images become ``rgb``, scans ``depth``, images with one channel ``single_channel`` with the range that
+    `crdkit.views.ranges.propose_range` gives, or ``depth`` if ``data.scale`` brings them to metres or the sensor's
+    name says so.
 
     Args:
         dataset: its training split is looked at.
         overrides: ``data.*`` keys that the training has too.
+        normal: what the normal samples hold, by sensor; None to look at some of the training split.
 
     Raises:
         ConfigError: an override is refused.
@@ -89,7 +96,11 @@ def suggest_training(dataset: Dataset, *overrides: str) -> Suggestion:
         *overrides,
     ]
     samples = _look_at(build_dataset(RunConfig.preset(preset).with_overrides(*where)))
-    modalities, notes = ([], []) if config.name in _PRESETS else _modalities(samples, RunConfig.preset(preset))
+    modalities, notes = (
+        ([], [])
+        if config.name in _PRESETS
+        else _modalities(samples, RunConfig.preset(preset), metres=getattr(config, "scale", {}), normal=normal)
+    )
     suggestion = Suggestion(preset=preset, overrides=(*where, *modalities), notes=tuple(notes))
     run = suggestion.config()
     data = build_dataset(run)
@@ -118,7 +129,13 @@ def _look_at(dataset: Dataset) -> list[tuple[SampleRecord, Sensors]]:
     return found
 
 
-def _modalities(samples: Sequence[tuple[SampleRecord, Sensors]], preset: RunConfig) -> tuple[list[str], list[str]]:
+def _modalities(
+    samples: Sequence[tuple[SampleRecord, Sensors]],
+    preset: RunConfig,
+    *,
+    metres: Collection[str],
+    normal: Mapping[str, Sequence[SensorSummary]] | None,
+) -> tuple[list[str], list[str]]:
     """Return the overrides that give every sensor a modality, and what was guessed."""
     known = {(view.config.name, *view.sensors): name for name, view in build_views(preset).items()}
     scales: list[str] = []
@@ -127,40 +144,36 @@ def _modalities(samples: Sequence[tuple[SampleRecord, Sensors]], preset: RunConf
     wanted: dict[str, str] = {}
     for sensor in samples[0][1]:
         arrays = [sensors[sensor] for _, sensors in samples if sensor in sensors]
-        kind, options = _kind(sensor, arrays[0]), ""
+        kind, options = _kind(sensor, arrays[0], metres=sensor in metres), ""
         if (kind, sensor) in known:
             kept.add(known[kind, sensor])
             continue
         if kind == "depth" and np.issubdtype(arrays[0].dtype, np.integer):
             scales.append(f"data.scale.{sensor}=0.001")
             notes.append(f"sensor {sensor!r} is taken for depth in millimetres, by its name")
-        if kind == "single_channel" and arrays[0].dtype != np.uint8:
-            low, high = _limits(arrays)
-            options = f", range: [{low:g}, {high:g}]"
-            notes.append(f"sensor {sensor!r} is seen from {low:g} to {high:g}, by {len(arrays)} training samples")
+        if kind == "single_channel":
+            found = (normal or {}).get(sensor) or [summarise({sensor: array})[sensor] for array in arrays]
+            if arrays[0].dtype != np.uint8 or is_flat(usual_values(found), default_range("uint8")):
+                low, high = limits = propose_range(found)
+                options = f", range: {written(limits)}"
+                notes.append(
+                    f"sensor {sensor!r} is seen from {low:.10g} to {high:.10g}, by {len(found)} normal samples"
+                )
         name = _modality(sensor, preset, taken={*kept, *wanted})
         wanted[name] = f"modalities.{name}={{name: {kind}, sensor: {_quoted(sensor)}{options}, {_TEACHER}}}"
     removed = [f"modalities.{name}=null" for name in preset.modalities if name not in kept and name not in wanted]
     return [*scales, *removed, *wanted.values()], notes
 
 
-def _kind(sensor: str, array: np.ndarray) -> str:
-    """Return the view that reads such an array."""
+def _kind(sensor: str, array: np.ndarray, *, metres: bool) -> str:
+    """Return the view that reads such an array; ``metres``: whether `data.scale` brings it to metres."""
     if array.ndim == 3:
         return "rgb" if array.dtype == np.uint8 else "depth"
-    if array.dtype != np.uint8 and _LIKE_DEPTH.search(sensor):
+    if metres and np.nanmax(array) <= MAX_METRES:
+        return "depth"
+    if array.dtype != np.uint8 and is_like_depth(sensor):
         return "depth"
     return "single_channel"
-
-
-def _limits(arrays: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Return a range that holds all values, a tenth of their span wider on both sides, with few digits."""
-    low = min(float(np.nanmin(array)) for array in arrays)
-    high = max(float(np.nanmax(array)) for array in arrays)
-    margin = (high - low) / 10 or max(abs(high), 1.0) / 10
-    unit = 10.0 ** math.floor(math.log10(margin))
-    low, high = math.floor((low - margin) / unit) * unit, math.ceil((high + margin) / unit) * unit
-    return (max(low, 0.0), high) if np.issubdtype(arrays[0].dtype, np.unsignedinteger) else (low, high)
 
 
 def _modality(sensor: str, preset: RunConfig, *, taken: Collection[str]) -> str:

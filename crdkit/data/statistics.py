@@ -15,6 +15,7 @@ from crdkit.data.orientation import UPRIGHT, read_orientation
 
 _SAMPLED = 1024  # pixels that are looked at
 _TAIL = 0.05  # share of the values left out at either end
+_MIN_REPEATED = 3  # looked-at pixels of one value from which on it may stand for "not measured"
 _OTHER_UNIT = 4.0  # times beyond all training samples, from which on values have another unit
 _OTHER_EXPOSURE = 8.0  # the same for integers, whose values follow the light
 _OTHER_SPREAD = 10.0  # times the widest spread of a training sample
@@ -53,6 +54,14 @@ class SensorSummary:
     """A value that seems to stand for "not measured", see `crdkit.data.invalid.fill_value`."""
     orientation: int = UPRIGHT
     """Tag of its file, see `crdkit.data.orientation`."""
+    usual: tuple[float, float] | None = None
+    """``low`` and ``high`` of a sensor with one channel, without what seems to stand for "not measured": ``fill``, and
+    zeros of integers that are far from the rest."""
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Between which 90 % of the values lie that seem to be measured."""
+        return (self.low, self.high) if self.usual is None else self.usual
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +195,7 @@ def _summarise(array: np.ndarray) -> SensorSummary:
     values = pixels[known] if known.any() else np.zeros((1, pixels.shape[2]))
     scan = floats and array.ndim == 3 and array.shape[2] == 3
     low, high = _tails(values[:, -1] if scan else values.ravel())
+    fill = fill_value(array) if floats else None
     return SensorSummary(
         kind="float" if floats else array.dtype.name,
         channels=pixels.shape[2],
@@ -195,8 +205,18 @@ def _summarise(array: np.ndarray) -> SensorSummary:
         magnitude=_tails(np.abs(values).max(axis=1))[1],
         means=tuple(values.mean(axis=0).tolist()),
         pitch=_pitch(pixels, known, stride) if scan else None,
-        fill=fill_value(array) if floats else None,
+        fill=fill,
+        usual=_usual(values.ravel(), 0.0 if not floats else fill) if pixels.shape[2] == 1 else None,
     )
+
+
+def _usual(values: np.ndarray, fill: float | None) -> tuple[float, float] | None:
+    """Return the tails of what is not ``fill``, if that repeats and is farther from it than it is wide; else None."""
+    rest = values if fill is None else values[values != fill]
+    if not rest.size or len(values) - len(rest) < _MIN_REPEATED:
+        return None
+    low, high = _tails(rest)
+    return (low, high) if fill is not None and max(low - fill, fill - high) > high - low else None
 
 
 def _tails(values: np.ndarray) -> tuple[float, float]:

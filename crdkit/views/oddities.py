@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from crdkit.data.orientation import UPRIGHT
 from crdkit.data.statistics import SensorStatistics, SensorSummary, compare, merge
 from crdkit.errors import DataError, UnusualDataWarning
 from crdkit.views import View
+from crdkit.views.ranges import default_range, is_flat, propose_range, usual_values, written
 from crdkit.views.single_channel import SingleChannel
 from crdkit.views.summary import SampleSummary
 
@@ -27,7 +27,6 @@ _ONLY_FOREGROUND = 0.98  # share of a view's pixels
 _COARSE = 2.0  # distance of neighbouring points, in background distances
 _TOO_FAR = 2000.0  # background distances that a scan may reach: what no sensor resolves
 _FAR_FROM_MEDIAN = 4.0  # times
-_FLAT = 0.1  # share of the range that a view spans
 
 
 def find_oddities(samples: Samples, *, views: Mapping[str, View], data: DatasetConfig) -> list[Finding]:
@@ -171,20 +170,17 @@ def _odd_range(name: str, view: View, samples: Samples) -> Iterator[Finding]:
     kinds = {summary.kind for summary in found}
     limits = view.config.range
     if limits is None and len(kinds) == 1:
-        (kind,) = kinds
-        limits = (0.0, 1.0) if kind == "float" else (float(np.iinfo(kind).min), float(np.iinfo(kind).max))
+        limits = default_range(*kinds)
     if not found or limits is None:
         return
-    low, high = min(summary.low for summary in found), max(summary.high for summary in found)
-    share = (high - low) / (limits[1] - limits[0])
-    if 0 < share < _FLAT:
-        room = 0.5 * (high - low)  # for defects, which may be colder or warmer
-        digits = 1 - math.floor(math.log10(room))
-        proposed = f"[{round(low - room, digits):.10g}, {round(high + room, digits):.10g}]"
+    low, high = usual_values(found)
+    if is_flat((low, high), limits):
+        share = (high - low) / (limits[1] - limits[0])
+        remedy = f"set modalities.{name}.range={written(propose_range(found))}"
         yield _warning(
             _file(samples[0][0], sensor),
             f"the view {name!r} is nearly flat: the values of all samples, {low:.6g} to {high:.6g}, span {share:.1%} "
-            f"of the range from {limits[0]:g} to {limits[1]:g}; set modalities.{name}.range={proposed}",
+            f"of the range from {limits[0]:g} to {limits[1]:g}; {remedy}",
         )
 
 

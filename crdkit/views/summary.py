@@ -72,6 +72,13 @@ def from_json(values: Mapping[str, Any]) -> SampleSummary:
         TypeError: a key is missing or unknown.
     """
     sensors = {
-        name: SensorSummary(**{**found, "means": tuple(found["means"])}) for name, found in values["sensors"].items()
+        name: SensorSummary(
+            **{
+                **found,
+                "means": tuple(found["means"]),
+                "usual": tuple(usual) if (usual := found.get("usual")) else None,
+            }
+        )
+        for name, found in values["sensors"].items()
     }
     return SampleSummary(sensors=sensors, views={name: ViewSummary(**found) for name, found in values["views"].items()})
