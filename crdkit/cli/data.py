@@ -11,9 +11,11 @@ from crdkit.cli.arguments import AllowPlugins, AsJson
 from crdkit.cli.completion import complete_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from crdkit.config.suggest import Suggestion
     from crdkit.data import Dataset
+    from crdkit.views import View
 
 
 def make_data(
@@ -62,7 +64,10 @@ def check_data(
     ] = None,
     config: Annotated[
         str | None,
-        typer.Option(metavar="PRESET|FILE.yaml", help="Also look at the modalities of this run; else at likely ones."),
+        typer.Option(
+            metavar="PRESET|FILE.yaml",
+            help="Read DIR as this run does, and look at its modalities.",
+        ),
     ] = None,
     as_json: AsJson = False,
     allow_plugins: AllowPlugins = False,
@@ -76,35 +81,29 @@ def check_data(
     from crdkit.cli.tables import show_check
     from crdkit.config.suggest import suggest_training
     from crdkit.data.check import check_dataset
-    from crdkit.data.discover import recognise
     from crdkit.errors import CrdkitError, DataError
     from crdkit.views.look import LookAtViews
 
-    views = None
-    if config is not None:
-        from crdkit.config import load_config
-        from crdkit.config.build import build_views
-
-        views = build_views(load_config(config, allow_plugins=allow_plugins))
+    given = tuple(overrides or ())
+    require_data_options(given)
     errors, documents = 0, []
-    for found in recognise(folder, layout=layout):
-        dataset = with_data_options(found.dataset, overrides or ())
+    for dataset, views, planned, others in _to_check(folder, given, layout, config, allow_plugins=allow_plugins):
         look = LookAtViews(views, metres=getattr(dataset.config, "scale", {}))
         checked, lines, command = check_dataset(dataset, look=look), list[str](), None
         errors += checked.count("error")
-        if not checked.count("error"):
+        if not checked.count("error") and "train" in checked.counts:
             try:
-                suggested = suggest_training(dataset, *(overrides or ()), normal=look.normal)
+                suggested = planned or suggest_training(dataset, *given, normal=look.normal)
                 command = suggested.command(f"runs/{checked.folder.name}")
                 lines += [*(f"note: {note}" for note in suggested.notes), f"train: {command}"]
             except CrdkitError as error:
                 lines.append(f"error: a training would refuse it: {error}")
                 errors += 1
-        documents.append(check(checked, others=found.others, command=command))
+        documents.append(check(checked, others=others, command=command))
         if as_json:
             continue
         show_check(checked)
-        for line in (*(f"not the layout {name}: {reason}" for name, reason in found.others.items()), *lines):
+        for line in (*(f"not the layout {name}: {reason}" for name, reason in others.items()), *lines):
             show(line)
     if as_json:
         print_json({"datasets": documents})
@@ -112,14 +111,41 @@ def check_data(
         raise DataError(f"{folder}: {errors} {'error' if errors == 1 else 'errors'} above; fix the data, or remove it")
 
 
-def with_data_options(dataset: Dataset, overrides: Sequence[str]) -> Dataset:
-    """Return the dataset with other ``data.*`` options."""
-    from crdkit.config import RunConfig
-    from crdkit.config.build import build_dataset
+def _to_check(
+    folder: Path, overrides: Sequence[str], layout: str | None, config: str | None, *, allow_plugins: bool
+) -> Iterator[tuple[Dataset, Mapping[str, View] | None, Suggestion | None, Mapping[str, str]]]:
+    """Yield each dataset with the views and the training of ``config``, if given, and why other layouts do not fit."""
+    from crdkit.config import load_config
+    from crdkit.config.build import build_dataset, build_views
+    from crdkit.config.run_on import recognise_for, run_on
+    from crdkit.config.suggest import Suggestion
+    from crdkit.data.discover import recognise
+
+    if config is None:
+        for found in recognise(folder, layout=layout):
+            yield with_data_options(found.dataset, overrides), None, None, found.others
+        return
+    run = load_config(config, allow_plugins=allow_plugins)
+    if config.endswith((".yaml", ".yml")):  # a preset's modalities may be of interest in any layout
+        layout = layout or run.data.name
+    for found in recognise_for(run, folder, layout=layout):
+        here, changed = run_on(run, found.dataset.config, *overrides)
+        yield build_dataset(here), build_views(here), Suggestion(preset=config, overrides=changed), found.others
+
+
+def require_data_options(overrides: Sequence[str]) -> None:
+    """Refuse overrides of anything but how the data folder is read."""
     from crdkit.errors import ConfigError
 
     for override in overrides:
         if not override.startswith("data.") or override.startswith(("data.name=", "data.root=", "data.category=")):
             raise ConfigError(f"override {override!r}: only data.* keys that say how DIR is read can be set here")
+
+
+def with_data_options(dataset: Dataset, overrides: Sequence[str]) -> Dataset:
+    """Return the dataset with other ``data.*`` options."""
+    from crdkit.config import RunConfig
+    from crdkit.config.build import build_dataset
+
     run = RunConfig.preset("quick").model_copy(update={"data": dataset.config})
     return build_dataset(run.with_overrides(*overrides)) if overrides else dataset

@@ -174,6 +174,15 @@ def holds_data(folder: Path) -> bool:
     )
 
 
+def holds_only_samples(folder: Path) -> bool:
+    """Whether ``folder`` has folders of sensors, and neither a manifest nor a split."""
+    return (
+        _holds_samples(folder)
+        and find_manifest(folder) is None
+        and not any((folder / split).is_dir() for split in SPLITS)
+    )
+
+
 def matching_files(folder: Path, pattern: str, *, suffixes: Sequence[str]) -> dict[str, Path]:
     """Return the files in ``folder`` that match ``pattern``, by what its * stands for.
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from crdkit._core.parallel import map_in_order
 from crdkit.data import GOOD, SPLITS, UNLABELLED, Dataset, RawSample, SampleRecord, Split
+from crdkit.data._new_samples import find_new_samples
 from crdkit.data.findings import Finding, Look, Severity
 from crdkit.data.images import read_image, resize_mask, resize_nearest
 from crdkit.data.inside import refuse_links_outside
@@ -91,9 +92,10 @@ def check_dataset(dataset: Dataset, *, look: Look | None = None) -> DatasetCheck
     config = lenient.config
     folder = (config.root or Path()) / (config.category or "")
     counts: dict[Split, dict[str, int]] = {}
-    findings: list[Finding] = []
+    findings = find_new_samples(lenient, folder)
+    splits = SPLITS[-1:] if findings else SPLITS
     inspections: list[_Inspection] = []
-    for split in SPLITS:
+    for split in splits:
         try:
             records = lenient.records(split)
             refuse_links_outside(lenient, records)
@@ -253,7 +255,8 @@ def _check_whole_dataset(
     test = counts.get("test", {})
     unlabelled = test.get(UNLABELLED, 0)
     if unlabelled:
-        yield Finding(severity="note", path=folder, message=f"{unlabelled} test samples have no label: scores only")
+        if len(counts) > 1:
+            yield Finding(severity="note", path=folder, message=f"{unlabelled} test samples have no label: scores only")
     elif test and (GOOD not in test or len(test) == 1):
         missing = "defective" if GOOD in test else "normal"
         yield Finding(

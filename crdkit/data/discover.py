@@ -11,6 +11,7 @@ from typing import Any
 from crdkit.data import SPLITS, Dataset, DatasetConfig, Split, datasets
 from crdkit.data._folders import require_root
 from crdkit.data._names import subfolders
+from crdkit.data.images import SUFFIXES
 from crdkit.errors import CrdkitError, DataError, unknown_name
 
 _logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def recognise(folder: Path, *, layout: str | None = None) -> list[Recognised]:
         found = [result for path in candidates if (result := _recognise(path, names, reasons)) is not None]
         if found:
             return found
-    raise DataError(f"{folder}: holds no category in a known layout: {_join_reasons(reasons)}")
+    raise DataError(f"{folder}: holds no category in a known layout{_of_one_sensor(folder)}: {_join_reasons(reasons)}")
 
 
 def list_categories(config: DatasetConfig) -> list[str]:
@@ -164,7 +165,7 @@ def open_samples(folder: Path, trained_on: DatasetConfig) -> Dataset:
         dataset = datasets.build(config)
         if _count_listable(config, ("test",), reasons):
             return dataset
-    raise DataError(f"{folder}: holds no samples in a known layout: {_join_reasons(reasons)}")
+    raise DataError(f"{folder}: holds no samples in a known layout{_of_one_sensor(folder)}: {_join_reasons(reasons)}")
 
 
 def _candidates(folder: Path, trained_on: DatasetConfig) -> list[DatasetConfig]:
@@ -213,6 +214,13 @@ def _count_listable(config: DatasetConfig, splits: Sequence[Split], reasons: dic
         except CrdkitError as error:
             reasons.setdefault(config.name, str(error))
     return listed
+
+
+def _of_one_sensor(folder: Path) -> str:
+    """Return what to say of a folder that holds images itself, not folders of sensors."""
+    if not any(path.suffix.lower() in SUFFIXES for path in folder.iterdir()):
+        return ""
+    return f"; it holds the files of one sensor: give the folder of all sensors, {folder.parent}"
 
 
 def _join_reasons(reasons: Mapping[str, str]) -> str:
