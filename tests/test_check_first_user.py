@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from crdkit.config import RunConfig
 from crdkit.data import datasets
 from crdkit.data.discover import open_samples
 from crdkit.errors import DataError
+from crdkit.views.depth import Depth
 
 TEACHER = "encoder: {name: timm, model: test_resnet, pretrained: false}"
 RUN = f"""
@@ -62,6 +64,13 @@ def test_the_options_of_the_data_are_those_of_the_run(parts, capsys):
     assert code == 0
     assert found["counts"] == {"train": {"good": 3}, "validation": {"good": 3}}
     assert found["train"] == "crdkit train parts.yaml --out runs/parts"
+
+
+def test_which_way_depth_goes_is_said_where_it_is_proposed(parts, capsys):
+    assert main(["data", "check", str(parts), "data.scale.height=0.0001"]) == 0
+    set_quiet(True)
+    said = "note: sensor 'height' is in metres by data.scale, and is seen as depth: large values are far; "
+    assert said in capsys.readouterr().out
 
 
 def test_overrides_and_the_folder_win_over_the_run_and_are_in_the_command(parts, capsys):
@@ -123,3 +132,47 @@ def test_a_sensors_own_folder_leads_to_the_folder_above(tmp_path, capsys):
     assert f"it holds the files of one sensor: give the folder of all sensors, {today}: " in str(caught.value)
     assert main(["data", "check", str(today / "cam")]) == 2
     assert f"give the folder of all sensors, {today}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("held_out", "rate"), [(1, 2), (4, 5), (19, 20), (20, None)])
+def test_few_held_out_parts_are_noted_with_the_rate_of_false_alarms(tmp_path, capsys, held_out, rate):
+    write(tmp_path / "parts/train", 1)
+    write(tmp_path / "parts/validation", held_out, seed=1)
+    assert main(["data", "check", str(tmp_path / "parts"), "data.scale.height=0.0001"]) == 0
+    set_quiet(True)
+    notes = [line for line in capsys.readouterr().out.splitlines() if "called anomalous" in line]
+    if rate is None:
+        assert notes == []
+        return
+    (note,) = notes
+    assert re.match(rf"note: only {held_out} good parts? (is|are) held out, so about 1 in {rate} good parts will", note)
+
+
+def test_a_height_map_needs_another_plane_fit_than_distances():
+    """The part covers a third of the image: seen from above it lies behind what must be the farthest, the ground."""
+    rows, columns = np.mgrid[:64, :64]
+    part = (rows - 32) ** 2 + (columns - 32) ** 2 < 400
+    height = (0.5 + 0.02 * part + 0.0001 * columns * part).astype(np.float32)
+
+    def found(image, mode):
+        """Return the share of the pixels at which a view tells part and ground apart, and the view."""
+        options = Depth.Config(sensor="s", mode=mode, fill_passes=0)
+        view = Depth(options)({"s": image}, image_size=64)[0].numpy()
+        return np.mean((view > 0) == part), view
+
+    assert found(1 - height, "robust")[0] > 0.95
+    assert found(height, "robust")[0] < 0.5
+    agreement, view = found(height, "published")
+    assert agreement > 0.95
+    assert np.corrcoef(view[part], height[part])[0, 1] > 0.99
+    kept = found(height, "none")[1]
+    assert kept[part].min() > kept[~part].max() > 0
+
+
+def test_a_height_map_whose_ground_is_0_needs_no_plane():
+    rows, columns = np.mgrid[:64, :64]
+    part = (rows - 32) ** 2 + (columns - 32) ** 2 < 400
+    flat = np.where(part, 0.02 + 1e-5 * columns, 0).astype(np.float32)
+    assert not Depth(Depth.Config(sensor="s", fill_passes=0))({"s": flat}, image_size=64).any()
+    kept = Depth(Depth.Config(sensor="s", mode="none", fill_passes=0))({"s": flat}, image_size=64)[0].numpy()
+    np.testing.assert_array_equal(kept > 0, part)

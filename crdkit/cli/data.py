@@ -82,6 +82,7 @@ def check_data(
     from crdkit.config.suggest import suggest_training
     from crdkit.data.check import check_dataset
     from crdkit.errors import CrdkitError, DataError
+    from crdkit.scoring.normal_scores import warn_of_few
     from crdkit.views.look import LookAtViews
 
     given = tuple(overrides or ())
@@ -90,6 +91,8 @@ def check_data(
     for dataset, views, planned, others in _to_check(folder, given, layout, config, allow_plugins=allow_plugins):
         look = LookAtViews(views, metres=getattr(dataset.config, "scale", {}))
         checked, lines, command = check_dataset(dataset, look=look), list[str](), None
+        few = warn_of_few(sum(checked.counts.get("validation", {}).values()))
+        lines += [f"note: {few}"] if few else []
         errors += checked.count("error")
         if not checked.count("error") and "train" in checked.counts:
             try:

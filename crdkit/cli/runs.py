@@ -44,6 +44,7 @@ def train(
     from crdkit.config import load_config
     from crdkit.runs.directory import read_metrics
     from crdkit.runs.fit import fit
+    from crdkit.scoring.normal_scores import warn_of_few
 
     config = load_config(preset, allow_plugins=allow_plugins).with_overrides(*(overrides or ()))
     ranks = Ranks.from_environment()
@@ -57,6 +58,8 @@ def train(
     show_metrics(read_metrics(out))
     if detector.normal_scores:
         show(detector.normal_scores.describe())
+        if few := warn_of_few(len(detector.normal_scores)):
+            show(f"note: {few}")
     show(f"report: {out / 'report.html'}")
 
 

@@ -160,6 +160,11 @@ def _modalities(
                     f"sensor {sensor!r} is seen from {low:.10g} to {high:.10g}, by {len(found)} normal samples"
                 )
         name = _modality(sensor, preset, taken={*kept, *wanted})
+        if kind == "depth" and arrays[0].ndim == 2 and sensor in metres:
+            notes.append(
+                f"sensor {sensor!r} is in metres by data.scale, and is seen as depth: large values are far; if they "
+                f"are heights, set modalities.{name}.mode=none"
+            )
         wanted[name] = f"modalities.{name}={{name: {kind}, sensor: {_quoted(sensor)}{options}, {_TEACHER}}}"
     removed = [f"modalities.{name}=null" for name in preset.modalities if name not in kept and name not in wanted]
     return [*scales, *removed, *wanted.values()], notes

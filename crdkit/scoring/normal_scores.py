@@ -5,6 +5,26 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 
+_ENOUGH = 20  # held-out normal samples: one in 21 is then called anomalous
+
+
+def warn_of_few(count: int) -> str:
+    """Return what decisions from so few held-out normal samples mean; empty for 20 and more, and for none.
+
+    Examples:
+        >>> warn_of_few(2).partition(";")[0]
+        'only 2 good parts are held out, so about 1 in 3 good parts will be called anomalous by mistake'
+        >>> warn_of_few(20)
+        ''
+    """
+    if not 0 < count < _ENOUGH:
+        return ""
+    parts = "1 good part is" if count == 1 else f"{count} good parts are"
+    return (
+        f"only {parts} held out, so about 1 in {count + 1} good parts will be called anomalous by mistake; hold out "
+        f"{_ENOUGH} or more if you can (data.validation_share, or a larger validation split)"
+    )
+
 
 class NormalScores:
     """Scores of held-out normal samples.
