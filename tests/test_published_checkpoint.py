@@ -56,7 +56,7 @@ def test_the_command_line_scores_a_published_checkpoint(capsys, finished, checkp
     assert (metrics["seconds"]["train"], metrics["parameters"]) == (None, trained["parameters"])
     assert "crd_biscuit.pth, not trained here" in (out / "report.html").read_text()
     assert {entry.name for entry in out.iterdir()} == {
-        "config.yaml", "metrics.json", "scores.csv", "report.html", "figures", "detector",
+        "config.yaml", "data.json", "metrics.json", "scores.csv", "report.html", "figures", "detector",
     }  # fmt: skip
     code, again, _ = evaluate(capsys, out)  # the detector is one like any other
     assert code == 0

@@ -18,13 +18,13 @@ import torch
 from crdkit.cli import main
 from crdkit.config import RunConfig
 from crdkit.errors import CrdkitError
-from crdkit.runs import _pipeline as pipeline
 from crdkit.runs import fit as run_module
 from crdkit.runs.fit import fit
+from crdkit.views import loading
 
 ROOT = Path(__file__).resolve().parents[2]
 SAME = ("detector/model.safetensors", "scores.csv")
-REAL_LOAD = pipeline.load_split
+REAL_LOAD = loading.load_split
 
 
 def content(folder):
@@ -137,7 +137,7 @@ def test_a_read_only_folder_is_named(own, tmp_path, capsys):
 def test_data_that_vanish_while_they_are_read_are_named(own, finished, tmp_path, monkeypatch, capsys):
     config, root = own
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "load_split", lambda *a, **o: (root.rename(tmp_path / "gone"), REAL_LOAD(*a, **o))[1])
+        patch.setattr(loading, "load_split", lambda *a, **o: (root.rename(tmp_path / "gone"), REAL_LOAD(*a, **o))[1])
         error = fails(capsys, "train", config, "--out", tmp_path / "run")
     assert re.search(rf"{root}/biscuit/train/good/\S+", error), error
     (tmp_path / "gone").rename(root)
@@ -167,7 +167,7 @@ def test_a_file_that_changes_while_it_is_read_stops_the_run(own, tmp_path, monke
         return loaded
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "load_split", load)
+        patch.setattr(loading, "load_split", load)
         error = fails(capsys, "train", config, "--out", tmp_path / "run")
     assert error == f"error: {file}: was changed while the run was reading it; start it again\n"
     assert main(["--quiet", "train", str(config), "--out", str(tmp_path / "run")]) == 0

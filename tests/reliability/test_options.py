@@ -22,7 +22,7 @@ from crdkit.config import RunConfig
 from crdkit.config.build import build_dataset, build_graph, build_scorer, build_views
 from crdkit.config.catalogue import REGISTRIES
 from crdkit.config.overrides import apply_override
-from crdkit.data.synthetic import write_mvtec3d
+from crdkit.data.synthetic import LAYOUTS
 from crdkit.errors import CrdkitError
 from crdkit.model.crd import CRD
 from crdkit.model.encoders import encoders
@@ -68,9 +68,11 @@ SPEC = FeatureSpec(channels=(4, 8, 8), sizes=(8, 4, 2), signed=False)
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     counts = {"train": 3, "validation": 1, "test_good": 1, "test_per_defect": 0}
-    root = write_mvtec3d(tmp_path_factory.mktemp("options") / "scans", categories=["gear"], size=SIZE, **counts)
+    folder = tmp_path_factory.mktemp("options")
+    for name, write in LAYOUTS.items():
+        write(folder / name, categories=["gear"], size=SIZE, **counts)
     values = {
-        "data": {"name": "mvtec3d", "root": root, "category": "gear", "image_size": SIZE},
+        "data": {"name": "mvtec3d", "root": folder / "mvtec3d", "category": "gear", "image_size": SIZE},
         "modalities": {"rgb": {"encoder": TEACHER}, "depth": {"encoder": TEACHER}},
         "graph": {"filter": {"name": "bottleneck", "size": 2}},
         "student": {"depths": 1, "embedding_blocks": 1},
@@ -157,6 +159,9 @@ def part(base, name):
     kind, _, entry = name.partition(" ")
     place, use = PLACES[kind]
     options = dict(EXAMPLES.get((REGISTRIES[kind].kind, entry), {}).get("options", {}))
+    if kind == "datasets":
+        root = base.data.root.with_name(entry)
+        options |= {"root": root, "category": next(path.name for path in root.iterdir() if path.is_dir())}
     if "weights" in options:
         options["weights"] = {"rgb": 1, "depth": 2}
     return with_part(base, place, entry, options), place, REGISTRIES[kind].get(entry).Config, use
