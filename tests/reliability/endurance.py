@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -91,7 +92,12 @@ def trainings(folder: Path, *, count: int, warm_up: int) -> tuple[float, list[in
     import crdkit
 
     root = scans(folder / "scans")
-    return drift(lambda index: crdkit.fit(tiny_run(root), folder / f"run{index}"), count=count, warm_up=warm_up)
+
+    def step(index: int) -> None:
+        crdkit.fit(tiny_run(root), folder / f"run{index}")
+        shutil.rmtree(folder / f"run{index}")
+
+    return drift(step, count=count, warm_up=warm_up)
 
 
 def stream(folder: Path, *, count: int) -> tuple[int, int]:

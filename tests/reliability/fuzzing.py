@@ -61,6 +61,7 @@ def run(
     report = Report()
     place = first
     while place < first + cases:
+        begun = place
         with tempfile.TemporaryDirectory() as scratch:
             command = [sys.executable, "-m", "tests.reliability.fuzzing", "--worker", scratch, "--first", str(place)]
             command += ["--cases", str(first + cases - place)]
@@ -72,7 +73,7 @@ def run(
                 for found in _follow(worker):
                     place = found["case"] + 1
                     _add(report, found)
-            if worker.returncode and not report.failures:
+            if place == begun:  # it failed before its first case, and would again
                 report.failures.append(Path(scratch, "stderr").read_text(errors="replace")[-3000:])
                 break
     return report

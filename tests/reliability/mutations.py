@@ -44,12 +44,12 @@ def truncate(rng: random.Random, data: bytes, _: bytes) -> bytes:
 
 def cut_out(rng: random.Random, data: bytes, _: bytes) -> bytes:
     start = rng.randrange(len(data))
-    return data[:start] + data[start + rng.choice((1, 2, 4, rng.randrange(1, len(data)))) :]
+    return data[:start] + data[start + rng.choice((1, 2, 4, rng.randrange(1, max(2, len(data))))) :]
 
 
 def repeat_range(rng: random.Random, data: bytes, _: bytes) -> bytes:
     start = rng.randrange(len(data))
-    end = start + rng.choice((1, 4, rng.randrange(1, len(data))))
+    end = start + rng.choice((1, 4, rng.randrange(1, max(2, len(data)))))
     return data[:end] + data[start:]
 
 
