@@ -25,17 +25,25 @@ from crdkit.data._names import (
     subfolders,
 )
 from crdkit.data.images import SUFFIXES
-from crdkit.errors import DataError, explain
+from crdkit.errors import DataError, explain, shorten
 
 MANIFEST = "manifest.yaml"
 MANIFESTS = (MANIFEST, "manifest.csv")
 _MASK_FOLDERS = (MASK, "gt")
+_LONGEST_NAME = 255
 
 
 def _require_one_star(pattern: str) -> str:
     if pattern.count("*") != 1:
-        raise ValueError(f"{pattern!r} must contain exactly one *, which stands for the sample's name, e.g. rgb/*.png")
+        found = shorten(repr(pattern))
+        raise ValueError(f"{found} must contain exactly one *, which stands for the sample's name, e.g. rgb/*.png")
     return pattern
+
+
+def _require_short_names(path: str) -> str:
+    if any(len(part.encode()) > _LONGEST_NAME for part in path.split("/")):
+        raise ValueError(f"{shorten(repr(path))} is longer than a name of a file can be ({_LONGEST_NAME} bytes)")
+    return path
 
 
 def _refuse_mask_name(sensor: str) -> str:
@@ -53,8 +61,8 @@ def _as_defect_folders(value: Any) -> Any:
 
 
 SensorName = Annotated[str, AfterValidator(_refuse_mask_name)]
-Pattern = Annotated[str, AfterValidator(_require_one_star)]
-Folders = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Pattern = Annotated[str, AfterValidator(_require_one_star), AfterValidator(_require_short_names)]
+Folders = Annotated[tuple[Annotated[str, AfterValidator(_require_short_names)], ...], BeforeValidator(_as_list)]
 
 
 class Manifest(StrictConfig):

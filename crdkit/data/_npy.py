@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,9 @@ def npy_view(data: bytes, path: Path) -> np.ndarray:
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    end = 10 + int.from_bytes(data[8:10], "little") if version == (1, 0) else 12 + int.from_bytes(data[8:12], "little")
+    if re.search(rb"\d[A-Za-z_]", re.sub(rb"'[^']*'", b"", data[8:end][2:])):
+        raise ValueError("its header is damaged")  # Python's parser would warn of such a number
     shape, fortran, dtype = read_header(file)
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded")

@@ -14,7 +14,7 @@ from crdkit.data._arranged import MASK_SUFFIXES
 from crdkit.data._names import GOOD, MASK, SPLITS, UNLABELLED, refuse_like_good
 from crdkit.data.images import SUFFIXES
 from crdkit.data.inside import is_inside
-from crdkit.errors import DataError, MissingSplitError, unknown_name
+from crdkit.errors import DataError, MissingSplitError, shorten, unknown_name
 
 TABLE = "manifest.csv"
 SPLIT, DEFECT_TYPE, LABEL = "split", "defect_type", "label"
@@ -31,7 +31,7 @@ class _Line:
     """The file and the line, for messages."""
 
     def error(self, column: str, message: str) -> DataError:
-        return DataError(f"{self.where}, column {column!r}: {message}")
+        return DataError(f"{self.where}, column {shorten(repr(column))}: {shorten(message, limit=500)}")
 
 
 class Table:

@@ -16,7 +16,7 @@ from crdkit.data._folders import PairedFiles, category_folder, pair_files, pair_
 from crdkit.data._names import GOOD, SPLITS, UNLABELLED, found_folders
 from crdkit.data.images import check_array, read_image, read_mask
 from crdkit.data.scans import check_metres
-from crdkit.errors import DataError, MissingSplitError
+from crdkit.errors import DataError, MissingSplitError, first_line
 
 FOCAL_LENGTH = 711.11 / 512
 """Of the camera, in image widths."""
@@ -254,12 +254,12 @@ def _depth_range(path: Path) -> tuple[float, float]:
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
         nearest, farthest = (float(content["normalization"][key]) for key in ("min", "max"))
-    except (OSError, LookupError, TypeError, ValueError) as error:
+    except (OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise DataError(
             f"{path}: expected 'normalization' with the numbers 'min' and 'max' (metres), "
-            f"found none that can be read: {' '.join(str(error).split())}; copy the file again"
+            f"found none that can be read: {first_line(error)}; copy the file again"
         ) from error
-    if not 0 <= nearest <= farthest < np.inf:
+    if not 0 <= nearest <= farthest < 1e9:  # more is beyond float32 when it is scaled
         raise DataError(
             f"{path}: expected 0 <= min <= max, found min {nearest} and max {farthest}; copy the file again"
         )

@@ -24,9 +24,7 @@ def rebuild(config: RunConfig, *, specs: Mapping[str, FeatureSpec], state: Mappi
         RuntimeError: a tensor of the model is missing in ``state``, is not part of the model, or has another shape.
     """
     model = build_model(config, load_weights=False, specs=specs, allocate=False)
-    for name, own in model.state_dict().items():
-        if name in state and state[name].is_floating_point() != own.is_floating_point():
-            raise RuntimeError(f"{name} is {state[name].dtype}, expected {own.dtype}")
+    require_kinds(model.state_dict(), state)
     fits = _shapes(model.state_dict()) == _shapes(state)
     if not fits:
         with warnings.catch_warnings():
@@ -40,6 +38,17 @@ def rebuild(config: RunConfig, *, specs: Mapping[str, FeatureSpec], state: Mappi
         model = build_model(config, load_weights=False, specs=specs)
     model.load_state_dict(state)
     return model
+
+
+def require_kinds(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> None:
+    """Refuse complex numbers or integers in the place of real ones; PyTorch would convert them.
+
+    Raises:
+        RuntimeError: a tensor is of another kind.
+    """
+    for name, tensor in own.items():
+        if name in state and state[name].is_floating_point() != tensor.is_floating_point():
+            raise RuntimeError(f"{name} is {state[name].dtype}, expected {tensor.dtype}")
 
 
 def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:

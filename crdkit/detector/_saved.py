@@ -20,7 +20,7 @@ from crdkit.config.build import build_scorer
 from crdkit.config.run_config import RunConfig
 from crdkit.data.statistics import from_json
 from crdkit.detector._paths import without_paths
-from crdkit.detector._rebuild import rebuild
+from crdkit.detector._rebuild import rebuild, require_kinds
 from crdkit.errors import ConfigError, CrdkitError, DetectorFormatError, UnknownNameError, explain, first_line
 from crdkit.model.crd import CRD
 from crdkit.model.layers import FeatureSpec
@@ -149,6 +149,7 @@ def _load(config: RunConfig, specs: Mapping[str, FeatureSpec], *, file: Path) ->
     try:
         scorer = build_scorer(config)
         model = rebuild(config, specs=specs, state=below("model.", state))
+        require_kinds(scorer.state_dict(), below("scorer.", state))
         scorer.load_state_dict(below("scorer.", state))
     except CrdkitError as error:
         raise type(error)(f"{file}: {error}") from error

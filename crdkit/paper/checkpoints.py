@@ -137,11 +137,17 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         (['student_rgb', 'student_depth'], ['decoder.w_a'])
     """
     import warnings
+    import zipfile
     from pickle import UnpicklingError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a pickle's protocol: what cannot be read is an error below
+            if zipfile.is_zipfile(path):  # torch.load does not compare the archive's checksums
+                with zipfile.ZipFile(path) as archive:
+                    damaged = archive.testzip()
+                if damaged is not None:
+                    raise ValueError(f"the checksum of {damaged} differs")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise DetectorFormatError(f"{path}: cannot be read: {error.strerror or error}") from error

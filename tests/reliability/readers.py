@@ -25,6 +25,7 @@ from crdkit.errors import CacheWarning
 from crdkit.paper.checkpoints import read_checkpoint
 from crdkit.runs.directory import read_metrics
 from crdkit.views._cache import find_entry
+from crdkit.views.split import list_split
 
 EIGHT = ("data.image_size=32", "training.device=cpu", "training.epochs=1", "student.depths=1")
 TINY = (
@@ -232,7 +233,12 @@ def datasets(folder: Path) -> dict[str, Reader]:
             check=is_sample,
         ),
         "depth-range": Reader(
-            file="info.yaml", seeds=[info.read_bytes()], mutations=[m.edit_text], read=read_candy, check=is_sample
+            file="info.yaml",
+            seeds=[info.read_bytes()],
+            mutations=[m.edit_text],
+            read=read_candy,
+            check=is_sample,
+            also_named=str(sweet.files["depth"]),  # whose values are in millimetres, by a range that can be read
         ),
     }
 
@@ -255,6 +261,16 @@ test: plain
 )
 
 
+TABLE = """split,defect_type,rgb,heat,mask
+train,good,monday/1/colour.png,monday/1/heat.npy,
+train,good,monday/2/colour.png,monday/2/heat.npy,
+validation,good,wednesday/1/colour.png,wednesday/1/heat.npy,
+test,good,thursday/fine/1/colour.png,thursday/fine/1/heat.npy,
+test,scratch,thursday/scratched/1/colour.png,thursday/scratched/1/heat.npy,thursday/scratched/1/label.png
+test,,tuesday/1/colour.png,tuesday/1/heat.npy,
+"""
+
+
 def manifests(folder: Path) -> dict[str, Reader]:
     """A manifest, and the files that it names: none of them may lie outside the data folder."""
     data, outside = folder / "manifests" / "data", folder / "manifests" / "outside"
@@ -275,7 +291,7 @@ def manifests(folder: Path) -> dict[str, Reader]:
 
     def read(path: Path) -> Any:
         dataset = Folder(Folder.Config(root=data, manifest=path))
-        found = [dataset.records(split) for split in ("train", "validation", "test")]
+        found = [list_split(dataset, split, views={}) for split in ("train", "validation", "test")]
         return [file for records in found for record in records for file in dataset.files(record)]
 
     def check(files: list[Path]) -> str | None:
@@ -283,7 +299,11 @@ def manifests(folder: Path) -> dict[str, Reader]:
         return f"leaves the data folder: {away[0]}" if away else None
 
     seeds = [text.encode() for text in MANIFESTS]
+    table = {"read": read, "check": check, "also_named": str(data), "mutations": [m.edit_text], "share": 2}
     return {
+        "manifest.csv": Reader(
+            file="manifest.csv", seeds=[TABLE.encode(), TABLE.replace("heat", "#x").encode()], **table
+        ),
         "manifest": Reader(
             file="manifest.yaml",
             seeds=seeds,
@@ -292,7 +312,7 @@ def manifests(folder: Path) -> dict[str, Reader]:
             check=check,
             share=3,
             also_named=str(data),  # a folder that is missing is named, not the manifest
-        )
+        ),
     }
 
 
@@ -311,7 +331,11 @@ def configurations() -> dict[str, Reader]:
         return small.with_overrides(text).to_yaml()
 
     def round_trip(config: RunConfig) -> str | None:
-        return None if RunConfig.from_dict(config.model_dump(mode="json")) == config else "does not come back"
+        return (
+            None
+            if RunConfig.from_dict(config.model_dump(mode="json")).to_yaml() == config.to_yaml()
+            else "not read back"
+        )
 
     return {
         "config": Reader(
