@@ -83,3 +83,28 @@ def test_messages_do_not_repeat_a_long_value():
         RunConfig.from_dict({"k" * 10_000: 1})
     assert len(str(caught.value)) < 400
     assert callable(explain)
+
+
+@pytest.mark.parametrize("limits", ["min: 1, max: 1.0e+300", f"min: 0, max: {'9' * 400}", "min: 2, max: 1"])
+def test_a_range_that_no_camera_has_is_named(tmp_path, limits):
+    root = write_eyecandies(tmp_path / "scans", categories=["gear"], train=2, test_per_defect=0, size=32)
+    dataset = Eyecandies(Eyecandies.Config(root=root, category="Gear"))
+    record = dataset.records("train")[0]
+    file = next(record.image_path.parent.glob("*_info_depth.yaml"))
+    file.write_text(f"normalization: {{{limits}}}")
+    with pytest.raises(DataError, match=f"{file.name}: expected"):
+        dataset.read(record)
+
+
+@pytest.mark.parametrize("key", ["train", "sensors"])
+def test_a_manifest_with_a_name_longer_than_files_can_have_is_named(tmp_path, key):
+    from crdkit.data.folder import Folder
+
+    long = "x" * 5000
+    texts = {"sensors": {"rgb": "rgb/*.png"}, "train": ["a"]} | (
+        {"train": [long]} if key == "train" else {"sensors": {"rgb": f"{long}/*.png"}}
+    )
+    (tmp_path / "manifest.yaml").write_text(json.dumps(texts))
+    with pytest.raises(DataError, match=r"manifest\.yaml: .*is longer than a name of a file can be") as caught:
+        Folder(Folder.Config(root=tmp_path)).records("train")
+    assert len(str(caught.value)) < 500

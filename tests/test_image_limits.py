@@ -207,3 +207,11 @@ def test_a_png_that_declares_more_than_its_bytes_can_hold_takes_no_memory(tmp_pa
     (tmp_path / "a.png").write_bytes(png(width=6000, height=6000, colour=2))
     with pytest.raises(DataError, match="the PNG file is truncated or damaged: pixels are missing"):
         read_image(tmp_path / "a.png")
+
+
+def test_a_header_that_pythons_parser_warns_of_is_damaged(tmp_path):
+    file = io.BytesIO()
+    np.save(file, np.ones((8, 8), np.float32))
+    (tmp_path / "a.npy").write_bytes(file.getvalue().replace(b"(8, 8)", b"(8, 8x"))
+    with pytest.raises(DataError, match="the NPY file is truncated or damaged: its header is damaged"):
+        read_npy(tmp_path / "a.npy")

@@ -136,3 +136,22 @@ def test_every_truncation_of_an_old_checkpoint_is_one_error(tmp_path):
         cut.write_bytes(content[:length])
         with pytest.raises(DetectorFormatError, match=r"cut\.pth: "):
             reference.read_checkpoint(cut)
+
+
+def test_every_changed_byte_of_a_checkpoint_is_noticed_or_harmless(tmp_path):
+    """torch.load does not compare the checksums of the archive."""
+    whole = tmp_path / "whole.pth"
+    stored = torch.arange(64.0)
+    torch.save({"student_rgb": {"x": stored}}, whole)
+    content, changed = whole.read_bytes(), tmp_path / "changed.pth"
+    messages = []
+    for place in range(len(content)):
+        changed.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        try:
+            read = reference.read_checkpoint(changed)
+        except DetectorFormatError as error:
+            messages.append(str(error))
+        else:
+            assert torch.equal(read["student_rgb"]["x"], stored)
+    assert len(messages) >= stored.nbytes
+    assert all("changed.pth: " in message for message in messages)
