@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from crdkit._core.files import sha256_of
 from crdkit.data import SampleRecord, Split
 from crdkit.errors import DataError
 
@@ -40,7 +41,7 @@ def find_overlap(records: Records) -> list[tuple[SampleRecord, SampleRecord]]:
     """
     known = [record for split in ("train", "validation") for record in records.get(split, ())]
     tested = list(records.get("test", ()))
-    content = cache(_content)
+    content = cache(sha256_of)
     for property_of in (_size, cache(_blocks), content):
         common = _keys(known, property_of) & _keys(tested, property_of)
         known = [record for record in known if _key(record, property_of) in common]
@@ -94,8 +95,3 @@ def _blocks(path: Path) -> bytes:
             file.seek(place)
             parts.append(file.read(BLOCK))
     return hashlib.blake2b(b"".join(parts), digest_size=16).digest()
-
-
-def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

@@ -10,8 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from crdkit._core.files import write_text
+from crdkit._core.files import sha256_of, write_text
 from crdkit._core.parallel import in_order
+from crdkit._core.sources import state
 from crdkit.data import Dataset, SampleRecord, Split
 from crdkit.data.cache import cache_folder
 from crdkit.errors import CrdkitError, DataError
@@ -104,7 +105,7 @@ class Reading:
         self._dataset = dataset
         self._records = {split: list(found) for split, found in records.items()}
         self._paths = sorted({path for found in self._records.values() for r in found for path in dataset.files(r)})
-        self._before = {path: _status(path) for path in self._paths}
+        self._before = {path: state(path) for path in self._paths}
 
     def fingerprint(self, known: Fingerprint | None = None) -> Fingerprint:
         """Return the fingerprint of the splits.
@@ -126,7 +127,7 @@ class Reading:
         hashed = in_order(hash_of, self._paths, workers=self._dataset.config.workers)
         hashes = dict(zip(self._paths, hashed, strict=True))
         for path in self._paths:
-            if _status(path) != self._before[path]:
+            if state(path) != self._before[path]:
                 raise DataError(f"{path}: was changed while the run was reading it; start it again")
         files = {str(path): (self._before[path], hashes[path]) for path in self._paths}
         if store is not None and any(before.get(path) != entry for path, entry in files.items()):
@@ -185,20 +186,11 @@ def _first_difference(before: Content, after: Content) -> str:
     return differ[0] if differ else "label"
 
 
-def _status(path: Path) -> Status:
-    try:
-        found = path.stat()
-    except OSError:
-        return 0, 0, 0
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
 @lru_cache(maxsize=65536)  # runs of a sweep share their files
 def _sha256(path: Path, status: Status) -> str | None:
     del status  # part of the key
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError:  # missing; that it is unreadable shows when it is decoded
         return None
 
