@@ -274,3 +274,39 @@ def test_no_weights_are_refused_before_anything_is_decoded(tiny, monkeypatch):
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
         build("tail_norm", **options)
+
+
+# --- how unusual each branch is
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=str)
+def test_the_surprise_of_each_branch_is_in_the_unit_that_is_fused(name, options):
+    """It rises with the branch's own map alone, and where the aggregation adds, it is what is added."""
+    normals, maps = random_maps(20, 0), random_maps(4, 1)
+    part = build(name, **options)
+    part.calibrate(normals)
+    surprise = part.surprise(maps)
+    assert list(surprise) == list(NAMES)
+    assert all(values.shape == (4, 12, 12) and values.dtype == torch.float32 for values in surprise.values())
+    unlike = part.surprise({**maps, "depth": maps["depth"] + 1})
+    torch.testing.assert_close(unlike["rgb"], surprise["rgb"], rtol=0, atol=0)
+    assert bool((unlike["depth"] >= surprise["depth"]).all())
+    assert bool((unlike["depth"].amax((1, 2)) > surprise["depth"].amax((1, 2))).all())
+    if name in {"normalised_sum", "weighted"} or options.get("power") == 1:
+        torch.testing.assert_close(sum(surprise.values()), part(maps), rtol=1e-5, atol=1e-5)
+    if name == "max" or options.get("power", 0) is None:
+        torch.testing.assert_close(torch.stack([*surprise.values()]).amax(0), part(maps), rtol=0, atol=0)
+
+
+def test_the_branch_that_sees_a_defect_is_the_most_surprised_and_one_of_weight_0_never_is():
+    normals = random_maps(20, 0)
+    maps = {key: values[:1].clone() for key, values in normals.items()}
+    maps["depth"][0, 4, 4] = 20.0
+    for name, options in CASES:
+        part = build(name, **options)
+        part.calibrate(normals)
+        surprise = part.surprise(maps)
+        assert max(surprise, key=lambda key, found=surprise: float(found[key][0, 4, 4])) == "depth", name
+    part = build("weighted", weights={"depth": 0.5, "rgb": 2, "infrared": 0})
+    part.calibrate(normals)
+    assert bool((part.surprise(maps)["infrared"] == 0).all())

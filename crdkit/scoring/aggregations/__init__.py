@@ -11,6 +11,7 @@ from torch import nn
 
 from crdkit._core.registry import Component, ComponentConfig, Registry
 from crdkit.model.layers import Presence
+from crdkit.scoring._missing import filled_in
 
 
 class AggregationConfig(ComponentConfig):
@@ -62,6 +63,10 @@ class Aggregation(Component, nn.Module, ABC):
             for index, name in enumerate(self.modalities)
         }
 
+    def surprise(self, maps: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return how unusual each branch is, (B, H, W), in the unit of this aggregation; here that of `normalised`."""
+        return self.normalised(maps)
+
     def fuse(self, maps: Mapping[str, torch.Tensor], present: Presence | None = None) -> torch.Tensor:
         """Fuse ``{modality: (B, H, W)}`` to (B, H, W), also where samples lack modalities (``present``).
 
@@ -69,18 +74,8 @@ class Aggregation(Component, nn.Module, ABC):
         rescaled to the missing modality's own mean and standard deviation. So a sum is scaled by the share that is
         present, a mean or maximum is that of the present maps, and scores keep their scale.
         """
-        fused: torch.Tensor = self(maps if present is None else self._fill_missing(maps, present))
+        fused: torch.Tensor = self(maps if present is None else filled_in(self, maps, present))
         return fused
-
-    def _fill_missing(self, maps: Mapping[str, torch.Tensor], present: Presence) -> dict[str, torch.Tensor]:
-        has = torch.stack([present[name] for name in self.modalities])[:, :, None, None]  # (M, B, 1, 1)
-        normalised = torch.stack(list(self.normalised(maps).values()))
-        typical = torch.where(has, normalised, 0).sum(dim=0) / has.sum(dim=0).clamp_min(1)
-        mean, std = self.mean.float(), self.std.float()
-        return {
-            name: torch.where(has[index], maps[name], mean[index] + std[index] * typical)
-            for index, name in enumerate(self.modalities)
-        }
 
     @abstractmethod
     def forward(self, maps: Mapping[str, torch.Tensor]) -> torch.Tensor:

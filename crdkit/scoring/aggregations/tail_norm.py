@@ -82,12 +82,17 @@ class TailNorm(Aggregation):
             self.scale[index] = torch.where(excess > 0, excess, self.scale[index])
             self.location[index] = torch.where(excess > 0, tail[-1] + excess * share.log(), self.location[index])
 
-    def forward(self, maps: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Fuse ``{modality: (B, H, W)}`` to (B, H, W), at least 0."""
+    def surprise(self, maps: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return each branch's surprise, (B, H, W), at least 0: -log of its tail probability where that is small."""
         location, scale = (
             values.float().view(-1, 1, 1, 1) for values in (self.location, self.scale.maximum(min_scale(self.location)))
         )
         surprise = F.softplus((self.stacked(maps) - location) / scale)
+        return dict(zip(self.modalities, surprise, strict=True))
+
+    def forward(self, maps: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Fuse ``{modality: (B, H, W)}`` to (B, H, W), at least 0."""
+        surprise = torch.stack(list(self.surprise(maps).values()))
         power = self.config.power
         if power == 1:
             return surprise.sum(dim=0)

@@ -78,6 +78,11 @@ class Weighted(Aggregation):
         weights = torch.tensor([config.weights[name] for name in self.modalities], dtype=torch.float32)
         self.register_buffer("weights", weights.view(-1, 1, 1, 1), persistent=False)
 
+    def surprise(self, maps: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return what each branch adds to the sum, (B, H, W): 0 for one of weight 0."""
+        addends = self.stacked(self.normalised(maps)) * self.weights
+        return dict(zip(self.modalities, addends, strict=True))
+
     def forward(self, maps: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Fuse ``{modality: (B, H, W)}`` to (B, H, W)."""
-        return (self.stacked(self.normalised(maps)) * self.weights).sum(dim=0)
+        return self.stacked(self.surprise(maps)).sum(dim=0)
