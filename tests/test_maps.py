@@ -10,6 +10,7 @@ from scipy import ndimage
 from crdkit.scoring.aggregations import aggregations
 from crdkit.scoring.maps import GaussianSmoothing, anomaly_map, anomaly_score
 from crdkit.scoring.scorer import Scorer
+from crdkit.scoring.scores import scores
 
 LEVELS = ((3, 8), (5, 4), (2, 1))  # channels and size
 
@@ -86,7 +87,7 @@ def test_the_score_is_the_maximum_of_each_map():
 
 def build_scorer(names=("rgb", "depth"), *, sigma=1.5, size=16):
     part = aggregations.get("normalised_sum")(aggregations.build_config("normalised_sum"), modalities=names)
-    return Scorer(part, sigma=sigma, size=size)
+    return Scorer(part, scores.build(scores.build_config("maximum"), sigma=sigma, size=size))
 
 
 def random_maps(seed, names=("rgb", "depth"), batch=3):

@@ -18,7 +18,7 @@ SECTIONS = {
     "training": "training/config.py",
     "graph": "model/graph.py",
     "student": "model/student.py",
-    "scoring": "scoring/scorer.py",
+    "scoring": "scoring/config.py",
 }
 """File of each section of a configuration whose options belong to no registered part."""
 PARTS = {
@@ -27,6 +27,7 @@ PARTS = {
     "filters": "model/projections",
     "amplifiers": "model/projections",
     "aggregations": "scoring/aggregations",
+    "scores": "scoring/scores",
     "datasets": "data",
 }
 """Folder of each kind of registered part."""
@@ -97,7 +98,8 @@ def option_keys(modalities: tuple[str, ...]) -> Keys:
     keys: dict[str, tuple[str, ...]] = {}
     for section, file in SECTIONS.items():
         keys |= _prefixed(f"{section}.", _fields(ROOT / file, "EdgeConfig"))
-    places = [("aggregation", "aggregations"), ("graph.filter", "filters"), ("graph.amplifier", "amplifiers")]
+    places = [("aggregation", "aggregations"), ("scoring.score", "scores")]
+    places += [("graph.filter", "filters"), ("graph.amplifier", "amplifiers")]
     for modality in modalities:
         places += [(f"modalities.{modality}", "modalities"), (f"modalities.{modality}.encoder", "encoders")]
     for place, kind in [("data", "datasets"), *places]:

@@ -49,7 +49,7 @@ def list_names(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="encoders, modalities, filters, amplifiers, aggregations, datasets or presets; or the keys of "
+            help="encoders, modalities, filters, amplifiers, aggregations, scores, datasets or presets; or the keys of "
             "training, graph, student, scoring or data.",
             autocompletion=complete_kind,
         ),

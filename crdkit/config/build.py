@@ -16,6 +16,7 @@ from crdkit.model.graph import CrossmodalGraph
 from crdkit.model.layers import FeatureSpec
 from crdkit.scoring.aggregations import aggregations
 from crdkit.scoring.scorer import Scorer
+from crdkit.scoring.scores import scores
 from crdkit.views import View, views
 
 
@@ -119,7 +120,7 @@ def build_model(
 
 
 def build_scorer(config: RunConfig) -> Scorer:
-    """Build the aggregation, not calibrated yet, and the smoothing.
+    """Build the aggregation, the smoothing and the image score, not calibrated yet.
 
     Raises:
         ConfigError: the aggregation lacks an option that has no default, such as weights.
@@ -130,4 +131,5 @@ def build_scorer(config: RunConfig) -> Scorer:
         (256, 'TailNorm')
     """
     aggregation = aggregations.build(config.aggregation, modalities=tuple(config.modalities))
-    return Scorer(aggregation, sigma=config.scoring.sigma, size=config.data.image_size)
+    score = scores.build(config.scoring.score, sigma=config.scoring.sigma, size=config.data.image_size)
+    return Scorer(aggregation, score)

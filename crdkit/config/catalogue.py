@@ -18,7 +18,8 @@ from crdkit.model.graph import EdgeConfig, GraphConfig
 from crdkit.model.projections import projections
 from crdkit.model.student import StudentConfig
 from crdkit.scoring.aggregations import aggregations
-from crdkit.scoring.scorer import ScoringConfig
+from crdkit.scoring.config import ScoringConfig
+from crdkit.scoring.scores import scores
 from crdkit.training.config import TrainingConfig
 from crdkit.views import views
 
@@ -28,6 +29,7 @@ REGISTRIES: Mapping[str, Registry[Any]] = {
     "filters": projections,
     "amplifiers": projections,
     "aggregations": aggregations,
+    "scores": scores,
     "datasets": datasets,
 }
 """By their key in a configuration, in the plural; any projection can be a filter or an amplifier."""
@@ -83,7 +85,7 @@ def section_options(section: str | None = None) -> dict[str, list[Option]]:
 
     Examples:
         >>> [option.key for option in section_options("scoring")["scoring"]]
-        ['scoring.sigma', 'scoring.sampled_thresholds']
+        ['scoring.sigma', 'scoring.score', 'scoring.sampled_thresholds']
     """
     return {name: _section(name) for name in SECTIONS if section in (None, name)}
 

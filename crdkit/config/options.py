@@ -42,7 +42,7 @@ def options_of(
         only: what stands before each description.
 
     Examples:
-        >>> from crdkit.scoring.scorer import ScoringConfig
+        >>> from crdkit.scoring.config import ScoringConfig
         >>> sigma = options_of(ScoringConfig, prefix="scoring.")[0]
         >>> sigma.key, sigma.default, sigma.range
         ('scoring.sigma', '4.0', '>= 0, <= 1000')

@@ -25,7 +25,7 @@ from crdkit.model.graph import GraphConfig
 from crdkit.model.modality_names import require_modality_name
 from crdkit.model.student import StudentConfig
 from crdkit.scoring.aggregations import AggregationConfig, aggregations
-from crdkit.scoring.scorer import ScoringConfig
+from crdkit.scoring.config import ScoringConfig
 from crdkit.training.config import TrainingConfig
 from crdkit.views import ViewConfig, views
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 
@@ -18,6 +19,7 @@ from crdkit.model.crd import CRD, Branch
 from crdkit.model.folding import fold_teachers, fold_where_equal, random_images
 from crdkit.model.layers import Levels, Presence
 from crdkit.scoring.scorer import Maps, Scorer
+from crdkit.views.foreground import is_foreground, join_foregrounds
 
 Teacher = Callable[[torch.Tensor], Levels]
 """Returns the levels of images."""
@@ -25,8 +27,21 @@ Imitation = Callable[[Mapping[str, Sequence[torch.Tensor]], Presence | None], Le
 """Returns a branch's output levels from all teachers' features."""
 Views = Callable[[str], torch.Tensor]
 """Returns the (B, C, S, S) view of a modality; called once for each, on a CPU from threads."""
-
 MAX_GRAPHS = 4  # batch sizes; each keeps the memory of its activations
+
+
+class RawMaps(NamedTuple):
+    """What the scorer reads."""
+
+    branches: dict[str, torch.Tensor]
+    """By modality, (B, S, S) float32, not smoothed."""
+    foreground: torch.Tensor | None
+    """(B, S, S) bool: where the object is; None if no view shows it, or the image score does not ask."""
+
+    def of(self, rows: slice) -> RawMaps:
+        """Return those of some samples."""
+        foreground = None if self.foreground is None else self.foreground[rows]
+        return RawMaps({name: maps[rows] for name, maps in self.branches.items()}, foreground)
 
 
 class Engine:
@@ -37,14 +52,24 @@ class Engine:
 
     Args:
         model: the trained CRD; later changes of its weights have no effect.
-        scorer: the calibrated aggregation and the smoothing.
+        scorer: the calibrated aggregation, the smoothing and the image score.
+        outlines: modalities whose views are 0 where the object is not.
         fold: on a CPU, fold BatchNorm into copies of the convolutions, which takes their memory once more; a part that
             then gives other results (checked here, on a random image) is left unfolded.
         capture: replay every frequent batch size, such as a single sample, as a CUDA graph; None: never.
     """
 
-    def __init__(self, model: CRD, scorer: Scorer, *, fold: bool = False, capture: Capture | None = None) -> None:
+    def __init__(
+        self,
+        model: CRD,
+        scorer: Scorer,
+        *,
+        outlines: Collection[str] = (),
+        fold: bool = False,
+        capture: Capture | None = None,
+    ) -> None:
         self.scorer, self._specs = scorer, model.specs
+        self._outlines = frozenset(outlines) if scorer.score.uses_foreground else frozenset[str]()
         self.device = scorer.device
         self.teachers = model.teachers_by_modality()
         self.branches: dict[str, Branch] = {name: model.branch(name) for name in model.modalities}
@@ -111,8 +136,8 @@ class Engine:
         return self._score(inputs, present)
 
     @torch.inference_mode()
-    def raw_maps(self, inputs: Views, present: Presence | None = None) -> dict[str, torch.Tensor]:
-        """Return every branch's unsmoothed (B, S, S) map, which the aggregation is calibrated on."""
+    def raw_maps(self, inputs: Views, present: Presence | None = None) -> RawMaps:
+        """Return what the scorer is calibrated on: every branch's unsmoothed map, and where the object is."""
         with side_by_side(len(self.branches), self.device) as each:
             return self._compare(inputs, present, each)
 
@@ -135,14 +160,19 @@ class Engine:
     @torch.inference_mode()
     def _score(self, inputs: Views, present: Presence | None) -> Maps:
         with side_by_side(len(self.branches), self.device) as each:
-            maps: Maps = self.scorer(self._compare(inputs, present, each), present, each_branch=each)
+            raw, foreground = self._compare(inputs, present, each)
+            maps: Maps = self.scorer(raw, present, foreground=foreground, each_branch=each)
         return maps
 
-    def _compare(self, inputs: Views, present: Presence | None, each: BranchMap) -> dict[str, torch.Tensor]:
-        """Return every branch's map: its teacher's levels against its own."""
+    def _compare(self, inputs: Views, present: Presence | None, each: BranchMap) -> RawMaps:
+        """Return every branch's map, its teacher's levels against its own, and where the object is."""
+        inside: dict[str, torch.Tensor] = {}
 
         def run_teacher(name: str) -> Levels:
-            return self._run_teacher[name](inputs(name).to(self.device))
+            view = inputs(name).to(self.device)
+            if name in self._outlines:
+                inside[name] = is_foreground(view)
+            return self._run_teacher[name](view)
 
         def run_branch(name: str) -> Levels:
             return self._run_branch[name](features, present)
@@ -150,7 +180,8 @@ class Engine:
         features = by_branch(each, run_teacher, self.branches)
         require_fitting(features, self._specs, image_size=self.scorer.size)
         output = by_branch(each, run_branch, self.branches)
-        return self.scorer.raw_maps(features, output, each_branch=each)
+        raw = self.scorer.raw_maps(features, output, each_branch=each)
+        return RawMaps(raw, join_foregrounds([*inside.values()]))
 
 
 def _output(branch: Branch, features: Mapping[str, Sequence[torch.Tensor]], present: Presence | None) -> Levels:

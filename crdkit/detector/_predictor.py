@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,14 +28,16 @@ class Predictor:
 
     Args:
         model: the trained CRD.
-        scorer: the calibrated aggregation and the smoothing.
+        scorer: the calibrated aggregation, the smoothing and the image score.
+        outlines: modalities whose views are 0 where the object is not.
         graph: whether a GPU replays CUDA graphs.
     """
 
-    def __init__(self, model: CRD, scorer: Scorer, *, graph: bool) -> None:
+    def __init__(self, model: CRD, scorer: Scorer, *, outlines: Collection[str] = (), graph: bool) -> None:
         self.engine: Engine | None = None  # built when first used
         self._model = model
         self._scorer = scorer
+        self._outlines = outlines
         self._graph = graph
         self._using, self._building = SharedLock(), SharedLock()
 
@@ -76,7 +78,8 @@ class Predictor:
         with self._building.alone():
             if self.engine is None:
                 graph = self._graph and self._scorer.device.type == "cuda"
-                self.engine = Engine(self._model, self._scorer, fold=True, capture=CudaCapture() if graph else None)
+                capture = CudaCapture() if graph else None
+                self.engine = Engine(self._model, self._scorer, outlines=self._outlines, fold=True, capture=capture)
             return self.engine
 
 
@@ -90,11 +93,12 @@ def _predict(
     maps = engine(inputs, present if any(sample.missing for sample in samples) else None)
     extremes = extremes_on_host({FUSED: maps.anomaly_map, **maps.branches})
     require_finite(extremes, lambda row: samples[row].name)
+    image_scores = maps.pred_score.tolist()
     scores = {name: found[0].tolist() for name, found in extremes.items()}
     return [
         Prediction(
             anomaly_map=_resized(maps.anomaly_map[row], sample),
-            score=scores[FUSED][row],
+            score=image_scores[row],
             maps={
                 name: _resized(values[row], sample)
                 for name, values in maps.branches.items()

@@ -5,27 +5,41 @@ from __future__ import annotations
 import torch
 
 from crdkit._core.progress import track
-from crdkit.detector._engine import Engine
+from crdkit.detector._engine import Engine, RawMaps
 from crdkit.detector._finite import FUSED, extremes_on_host, require_finite
 from crdkit.scoring.scorer import Maps
 from crdkit.views.split import LoadedSplit, batches
 
 
 @torch.no_grad()
-def raw_maps(engine: Engine, split: LoadedSplit, *, batch_size: int) -> dict[str, torch.Tensor]:
-    """Return every branch's unsmoothed map of every sample, (N, S, S), on the device.
+def raw_maps(engine: Engine, split: LoadedSplit, *, batch_size: int) -> RawMaps:
+    """Return every branch's unsmoothed map of every sample, (N, S, S), and where the object is, on the device.
 
     Raises:
         CrdkitError: a map is not finite.
     """
-    parts: dict[str, list[torch.Tensor]] = {name: [] for name in engine.branches}
+    parts: list[RawMaps] = []
     for rows in batches(len(split), batch_size):
         inputs, _ = split.batch(rows)
-        for name, maps in engine.raw_maps(inputs.__getitem__).items():
-            parts[name].append(maps)
-    raw = {name: torch.cat(maps) for name, maps in parts.items()}
+        parts.append(engine.raw_maps(inputs.__getitem__))
+    raw = {name: torch.cat([part.branches[name] for part in parts]) for name in engine.branches}
+    inside = [part.foreground for part in parts if part.foreground is not None]
     require_finite(extremes_on_host(raw), lambda row: str(split.records[row].image_path))
-    return raw
+    return RawMaps(raw, torch.cat(inside) if inside else None)
+
+
+@torch.no_grad()
+def calibrate(engine: Engine, normals: LoadedSplit, *, batch_size: int) -> list[float]:
+    """Let the engine's scorer learn from anomaly-free samples that lack nothing, and return their scores.
+
+    Raises:
+        CrdkitError: a map is not finite.
+    """
+    raw = raw_maps(engine, normals, batch_size=batch_size)
+    engine.scorer.calibrate(raw.branches, raw.foreground)
+    parts = [raw.of(rows) for rows in batches(len(normals), batch_size)]
+    scores = [engine.scorer(part.branches, foreground=part.foreground).pred_score for part in parts]
+    return list(torch.cat(scores).tolist())
 
 
 def score_split(engine: Engine, split: LoadedSplit, *, batch_size: int) -> Maps:

@@ -20,7 +20,7 @@ from crdkit.detector._inputs import SensorData, first_file, require_samples
 from crdkit.detector._predictor import Predictor, judge
 from crdkit.detector._samples import Preparation, PreparedSample, size_of
 from crdkit.detector._saved import Saved, read_detector, write_detector
-from crdkit.detector._splits import raw_maps, score_split
+from crdkit.detector._splits import calibrate, score_split
 from crdkit.detector._unusual import ComparesSensors, UsualSensors
 from crdkit.detector.prediction import Prediction
 from crdkit.errors import DataError
@@ -29,7 +29,8 @@ from crdkit.scoring.normal_scores import NormalScores
 from crdkit.scoring.scorer import Maps, Scorer
 from crdkit.training import EpochLog
 from crdkit.views import View
-from crdkit.views.split import LoadedSplit, batches, stack_views
+from crdkit.views.foreground import outlined_by
+from crdkit.views.split import LoadedSplit, stack_views
 
 
 class Detector(ComparesSensors):
@@ -38,7 +39,7 @@ class Detector(ComparesSensors):
     Args:
         config: the run that made it.
         model: the trained CRD, teachers included.
-        scorer: the calibrated aggregation and the smoothing.
+        scorer: the calibrated aggregation, the smoothing and the image score.
         sensor_statistics: what the sensors of the training samples were like, by name: plain values, saved with the
             detector as ``sensors`` in its config.json.
         normal_scores: of the samples that it was calibrated on; predictions are judged against them.
@@ -80,7 +81,8 @@ class Detector(ComparesSensors):
         self.config = config.model_copy(update={"by_category": {}})  # chosen in training: no override chooses again
         self._usual = copy(self._usual)
         self._preparation = Preparation(config, self._usual)
-        self._predictor = Predictor(self.model, self.scorer, graph=config.training.graph != "off")
+        graph, shown_by = config.training.graph != "off", outlined_by(self.views)
+        self._predictor = Predictor(self.model, self.scorer, outlines=shown_by, graph=graph)
 
     @property
     def views(self) -> dict[str, View]:
@@ -104,10 +106,9 @@ class Detector(ComparesSensors):
         return other
 
     def __repr__(self) -> str:
-        size = self.config.data.image_size
         return (
             f"Detector(category={self.config.data.category!r}, sensors={self.sensors}, modalities={tuple(self.views)}, "
-            f"image_size={size}, device={str(self.device)!r})"
+            f"image_size={self.config.data.image_size}, device={str(self.device)!r})"
         )
 
     def _repr_html_(self) -> str:
@@ -259,25 +260,24 @@ class Detector(ComparesSensors):
 
     @torch.no_grad()
     def calibrate(self, normals: LoadedSplit) -> None:
-        """Let the aggregation learn from maps of anomaly-free samples that lack nothing; keep scores for decisions.
+        """Let aggregation and image score learn from anomaly-free samples that lack nothing; keep scores for decisions.
 
         Raises:
             CrdkitError: a map is not finite.
         """
-        engine, normals = Engine(self.model, self.scorer), normals.complete()
-        size = self.config.training.batch_size
-        raw = raw_maps(engine, normals, batch_size=size)
-        self.scorer.aggregation.calibrate(raw)
-        parts = ({name: maps[rows] for name, maps in raw.items()} for rows in batches(len(normals), size))
-        self.normal_scores = NormalScores(torch.cat([self.scorer(part).pred_score for part in parts]).tolist())
+        found = calibrate(self._engine(), normals.complete(), batch_size=self.config.training.batch_size)
+        self.normal_scores = NormalScores(found)
+
+    def _engine(self) -> Engine:
+        return Engine(self.model, self.scorer, outlines=outlined_by(self.views))
 
     def score(self, split: LoadedSplit) -> Maps:
-        """Return maps and scores of every sample of ``split``, in order, on the device.
+        """Return maps and scores of the samples of ``split``, on the device.
 
         Raises:
             CrdkitError: a map is not finite.
         """
-        return score_split(Engine(self.model, self.scorer), split, batch_size=self.config.training.batch_size)
+        return score_split(self._engine(), split, batch_size=self.config.training.batch_size)
 
     def save(self, path: Path | str) -> None:
         """Write ``config.json`` and ``model.safetensors`` (teachers included) to the new folder ``path``, atomically.
@@ -285,8 +285,8 @@ class Detector(ComparesSensors):
         Raises:
             CrdkitError: ``path`` exists and is not an empty folder, or cannot be written.
         """
-        normals = self.normal_scores.values
-        write_detector(Path(path), Saved(self.config, self.model, self.scorer, self.sensor_statistics, normals))
+        kept = self.sensor_statistics, self.normal_scores.values
+        write_detector(Path(path), Saved(self.config, self.model, self.scorer, *kept))
 
     @classmethod
     def load(cls, path: Path | str, *, device: str = "auto", allow_plugins: bool = False) -> Detector:

@@ -1,5 +1,6 @@
 """From features to maps, from maps to scores, and the metrics of both."""
 
-from crdkit.scoring.scorer import Maps, Scorer, ScoringConfig
+from crdkit.scoring.config import ScoringConfig
+from crdkit.scoring.scorer import Maps, Scorer
 
 __all__ = ["Maps", "Scorer", "ScoringConfig"]

@@ -25,12 +25,16 @@ def measure(maps: Maps, split: LoadedSplit, *, sampled_thresholds: bool = False)
     regions = None if masks is None else label_regions(masks)
 
     def metrics_of(
-        values: torch.Tensor, chosen: np.ndarray, *, sampled: bool = sampled_thresholds
+        values: torch.Tensor,
+        chosen: np.ndarray,
+        scores: torch.Tensor | None = None,
+        *,
+        sampled: bool = sampled_thresholds,
     ) -> dict[str, float | None]:
-        return _evaluate(values, masks, labels, regions, chosen=chosen, sampled_thresholds=sampled)
+        return _evaluate(values, scores, masks, labels, regions, chosen=chosen, sampled_thresholds=sampled)
 
     everything = np.ones(len(split), dtype=bool)
-    aggregate = metrics_of(maps.anomaly_map, everything)
+    aggregate = metrics_of(maps.anomaly_map, everything, maps.pred_score)
     branches: dict[str, dict[str, float | None]] = {}
     for name, values in maps.branches.items():
         has = everything if maps.present is None else maps.present[name].cpu().numpy()
@@ -39,13 +43,14 @@ def measure(maps: Maps, split: LoadedSplit, *, sampled_thresholds: bool = False)
     if labels is not None:
         kinds = np.array([record.defect_type for record in split.records])
         for kind in sorted(set(kinds[labels == 1])):
-            found = metrics_of(maps.anomaly_map, (labels == 0) | (kinds == kind), sampled=False)
+            found = metrics_of(maps.anomaly_map, (labels == 0) | (kinds == kind), maps.pred_score, sampled=False)
             defects[str(kind)] = {key: found[key] for key in DEFECT_METRICS}
     return {"aggregate": aggregate, "branches": branches, "defect_types": defects}
 
 
 def _evaluate(
     values: torch.Tensor,
+    scores: torch.Tensor | None,
     masks: torch.Tensor | None,
     labels: np.ndarray | None,
     regions: Regions | None,
@@ -57,7 +62,8 @@ def _evaluate(
     if not chosen.all():
         rows = torch.from_numpy(np.flatnonzero(chosen))
         values = values[rows.to(values.device)]
+        scores = None if scores is None else scores[rows.to(scores.device)]
         masks = None if masks is None else masks[rows]
         labels = None if labels is None else labels[chosen]
         regions = None if regions is None else regions.of(chosen)
-    return evaluate(values, masks, labels=labels, regions=regions, sampled_thresholds=sampled_thresholds)
+    return evaluate(values, masks, scores, labels=labels, regions=regions, sampled_thresholds=sampled_thresholds)

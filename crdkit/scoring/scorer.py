@@ -6,23 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from crdkit._core.branches import BranchMap, by_branch
-from crdkit._core.registry import StrictConfig
 from crdkit.model.layers import Presence
 from crdkit.scoring.aggregations import Aggregation
-from crdkit.scoring.maps import GaussianSmoothing, anomaly_map, anomaly_score
-
-
-class ScoringConfig(StrictConfig):
-    """How maps become a score, and what is measured on them besides the exact metrics."""
-
-    sigma: float = Field(4.0, ge=0, le=1000, description="standard deviation of the smoothing, in pixels of the map")
-    sampled_thresholds: bool = Field(
-        False, description="measure AU-PRO with 100 thresholds too (aupro100t_*), as some published numbers are"
-    )
+from crdkit.scoring.maps import GaussianSmoothing, anomaly_map
+from crdkit.scoring.scores import FusedMaps, ImageScore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +22,7 @@ class Maps:
     anomaly_map: torch.Tensor
     """(B, S, S) float32: fused, then smoothed."""
     pred_score: torch.Tensor
-    """(B,) float32: the maximum of each ``anomaly_map``."""
+    """(B,) float32: the image scores."""
     branches: dict[str, torch.Tensor]
     """By modality, (B, S, S) float32: smoothed, not normalised."""
     present: Presence | None = None
@@ -40,19 +30,14 @@ class Maps:
 
 
 class Scorer(nn.Module):
-    """Turns features into maps and scores: calibrated aggregation, then smoothing (CRD section 4.4).
+    """Turns features into maps and scores: calibrated aggregation, smoothing, image score (CRD section 4.4)."""
 
-    Args:
-        aggregation: fuses the branches' maps.
-        sigma: of the smoothing, pixels.
-        size: side of the maps, pixels.
-    """
-
-    def __init__(self, aggregation: Aggregation, *, sigma: float, size: int) -> None:
+    def __init__(self, aggregation: Aggregation, score: ImageScore) -> None:
         super().__init__()
-        self.size = size
+        self.size = score.size
         self.aggregation = aggregation
-        self.smoothing = GaussianSmoothing(sigma, size=size)
+        self.smoothing = GaussianSmoothing(score.sigma, size=score.size)
+        self.score = score
 
     @property
     def device(self) -> torch.device:
@@ -69,18 +54,31 @@ class Scorer(nn.Module):
         """Return every branch's unsmoothed (B, S, S) map: teacher against output, levels (B, C, H, W) by modality."""
         return by_branch(each_branch, lambda name: anomaly_map(teacher[name], output[name], size=self.size), teacher)
 
+    def calibrate(self, raw: Mapping[str, torch.Tensor], foreground: torch.Tensor | None = None) -> None:
+        """Let aggregation and score learn from the `raw_maps` of anomaly-free samples that lack nothing."""
+        self.aggregation.calibrate(raw)
+        fused = self.aggregation.fuse(raw)
+        self.score.calibrate(FusedMaps(raw=fused, smoothed=self.smoothing(fused), foreground=foreground))
+
     def forward(
-        self, raw: Mapping[str, torch.Tensor], present: Presence | None = None, *, each_branch: BranchMap = map
+        self,
+        raw: Mapping[str, torch.Tensor],
+        present: Presence | None = None,
+        *,
+        foreground: torch.Tensor | None = None,
+        each_branch: BranchMap = map,
     ) -> Maps:
         """Return the fused and the branches' maps, and the scores; for missing modalities see `Aggregation.fuse`.
 
         Args:
             raw: of `raw_maps`.
             present: which samples have each modality; None: all.
+            foreground: (B, S, S) bool, where the object is; None: not known.
             each_branch: runs a function for each branch, as `map` does.
         """
         if present is not None:
             raw = {name: maps * present[name][:, None, None] for name, maps in raw.items()}
         branches = by_branch(each_branch, lambda name: self.smoothing(raw[name]), raw)
-        fused = self.smoothing(self.aggregation.fuse(raw, present))
-        return Maps(anomaly_map=fused, pred_score=anomaly_score(fused), branches=branches, present=present)
+        fused = self.aggregation.fuse(raw, present)
+        maps = FusedMaps(raw=fused, smoothed=self.smoothing(fused), foreground=foreground)
+        return Maps(anomaly_map=maps.smoothed, pred_score=self.score(maps), branches=branches, present=present)

@@ -22,6 +22,7 @@ from crdkit.errors import unknown_name
 from crdkit.testing.data import check_dataset, check_modality, check_view
 from crdkit.testing.examples import EXAMPLES, example_features, example_sensors
 from crdkit.testing.parts import check_aggregation, check_description, check_projection
+from crdkit.testing.scores import check_score
 from crdkit.testing.teachers import check_encoder
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "check_encoder",
     "check_modality",
     "check_projection",
+    "check_score",
     "check_view",
     "example_features",
     "example_sensors",
@@ -45,6 +47,7 @@ _CHECKS: Mapping[str, Callable[..., None]] = MappingProxyType(
         "filter": check_projection,
         "amplifier": check_projection,
         "aggregation": check_aggregation,
+        "score": check_score,
         "dataset": check_dataset,
     }
 )
@@ -54,7 +57,7 @@ def check(kind: str, name: str, options: Mapping[str, Any] | None = None, **argu
     """Check that the part registered under ``name`` keeps every promise of its kind.
 
     Args:
-        kind: encoder, modality, filter, amplifier, aggregation or dataset.
+        kind: encoder, modality, filter, amplifier, aggregation, score or dataset.
         name: the registered name.
         options: as in a configuration; needed if some have no default.
         arguments: further arguments of that kind's check, e.g. ``samples`` for a modality with sensors of its own.

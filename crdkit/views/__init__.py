@@ -16,12 +16,10 @@ class ViewConfig(ComponentConfig):
 
 
 class View(Component, ABC):
-    """Turns raw sensors into a (C, S, S) float32 tensor in [0, 1], with C = 1 or 3.
-
-    The encoder, not the view, expands one channel to three and normalises with its own mean and std.
-    """
+    """Turns raw sensors into a (C, S, S) float32 tensor in [0, 1], C = 1 or 3; encoders expand and normalise it."""
 
     Config: ClassVar[type[ViewConfig]] = ViewConfig
+    background_is_zero: ClassVar[bool] = False  # in every channel, and nothing else is: it shows where the object is
 
     def __init__(self, config: ViewConfig) -> None:
         self.config = config

@@ -69,6 +69,7 @@ class Normals(View):
         closing: int = Field(3, ge=0, le=64, description="dilations, then as many erosions, of the foreground, 3 x 3")
         fill_passes: int = Field(2, ge=0, le=64, description="trd: how often holes are filled, see depth.fill_passes")
 
+    background_is_zero = True
     config: Config
 
     @property

@@ -43,6 +43,7 @@ class XYZ(View):
             0.005, gt=0, le=1, description="points farther than this from the plane are foreground, metres"
         )
 
+    background_is_zero = True
     config: Config
 
     @property
