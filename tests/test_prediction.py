@@ -48,6 +48,7 @@ def test_equal_if_all_values_are(found):
         replace(found, missing=()),
         replace(found, image_path=None),
         replace(found, threshold=1.0, p_value=0.25),
+        replace(found, pixel_threshold=1.0),
         "a prediction",
         None,
     ]
@@ -55,6 +56,14 @@ def test_equal_if_all_values_are(found):
     assert all(found != other for other in others)
     with pytest.raises(TypeError, match="unhashable"):
         hash(found)
+
+
+def test_the_mask_is_where_the_fused_map_is_above_the_pixel_threshold(found):
+    assert found.mask is None
+    middle = float(np.sort(found.anomaly_map, axis=None)[600])  # of 1200 pixels
+    marked = replace(found, pixel_threshold=middle).mask
+    assert (marked.shape, marked.dtype, marked.sum()) == ((30, 40), bool, 599)
+    assert np.array_equal(marked, found.anomaly_map > middle)
 
 
 def test_two_prepared_samples_can_be_compared(detector, samples):

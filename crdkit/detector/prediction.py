@@ -40,6 +40,8 @@ class Prediction:
     """The highest score of the detector's held-out normal samples; None if it has none, or if a modality is missing."""
     p_value: float | None = None
     """Share of normal samples that score as high or higher (`crdkit.scoring.normal_scores`); None as ``threshold``."""
+    pixel_threshold: float | None = None
+    """Pixels of the fused map above it are anomalous; None as ``threshold``."""
     image_path: str | None = None
     """The sample's first file, if it was read from files."""
 
@@ -47,6 +49,15 @@ class Prediction:
     def label(self) -> bool | None:
         """Whether the score is above the threshold: the sample is anomalous. None without a threshold."""
         return None if self.threshold is None else bool(self.score > self.threshold)
+
+    @property
+    def mask(self) -> np.ndarray | None:
+        """(H, W) bool: the pixels of the fused map above the pixel threshold; None without one.
+
+        The map is compared at the input's size. Resizing never exceeds the map's maximum, so a sample whose map stays
+        below the threshold at the detector's own resolution has no such pixel.
+        """
+        return None if self.pixel_threshold is None else np.greater(self.anomaly_map, self.pixel_threshold)
 
     def to_dict(self, *, maps: bool = True) -> dict[str, Any]:
         """Return plain values, ready for `json.dumps`, under anomalib's names where one exists.
