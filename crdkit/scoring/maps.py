@@ -44,19 +44,19 @@ class GaussianSmoothing(nn.Module):
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Smooth (..., size, size) maps."""
-        smoothed: torch.Tensor = self.matrix @ maps @ self.matrix.T
-        return smoothed
+        return torch.matmul(self.matrix @ maps, self.matrix.T)
 
 
 def _gaussian_matrix(sigma: float, size: int) -> torch.Tensor:
     radius = int(4 * sigma + 0.5)
     offsets = torch.arange(-radius, radius + 1)
     weights = torch.exp(-0.5 * (offsets.double() / sigma) ** 2) if sigma > 0 else torch.ones(1, dtype=torch.float64)
-    positions = (torch.arange(size)[:, None] + offsets) % (2 * size)
-    mirrored = torch.where(positions < size, positions, 2 * size - 1 - positions)
-    matrix = torch.zeros(size, size, dtype=torch.float64)
-    matrix.scatter_add_(1, mirrored, (weights / weights.sum()).expand(size, -1).contiguous())
-    return matrix.float()
+    weights, matrix = weights / weights.sum(), torch.zeros(size, size)
+    for rows, places in zip(matrix.split(64), torch.arange(size).split(64), strict=True):  # float64 of all takes twice
+        positions = (places[:, None] + offsets) % (2 * size)
+        mirrored = torch.where(positions < size, positions, 2 * size - 1 - positions)
+        rows.add_(torch.zeros_like(rows, dtype=torch.float64).scatter_add_(1, mirrored, weights.expand(mirrored.shape)))
+    return matrix
 
 
 def anomaly_score(maps: torch.Tensor) -> torch.Tensor:

@@ -387,7 +387,8 @@ def detectors(folder: Path) -> dict[str, Reader]:
     def load(other: Path) -> Callable[[Path], Any]:
         def read(path: Path) -> Any:
             detector = Detector.load(beside(path, other), device="cpu")
-            return {name: value.detach() for name, value in detector.model.state_dict().items()}
+            smoothing = detector._predictor._scorer.smoothing.matrix  # not saved, but made to the size of the images
+            return {name: value.detach() for name, value in detector.model.state_dict().items()} | {"": smoothing}
 
         return read
 
