@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from crdkit import losses, metrics, reference, testing
     from crdkit.config import RunConfig
-    from crdkit.detector import Detector, Prediction
+    from crdkit.detector import Detector, Prediction, Region
     from crdkit.errors import CrdkitError
     from crdkit.model import CRD, CRDOutput
     from crdkit.runs.describe import Description, describe
@@ -26,6 +26,7 @@ _MODULE_OF = {
     "Description": "crdkit.runs.describe",
     "Detector": "crdkit.detector",
     "Prediction": "crdkit.detector",
+    "Region": "crdkit.detector",
     "RunConfig": "crdkit.config",
     "describe": "crdkit.runs.describe",
     "fit": "crdkit.runs.fit",
@@ -39,6 +40,7 @@ __all__ = [
     "Description",
     "Detector",
     "Prediction",
+    "Region",
     "RunConfig",
     "__version__",
     "describe",

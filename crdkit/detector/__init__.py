@@ -5,5 +5,6 @@ from crdkit.detector._saved import detector_folder, read_config
 from crdkit.detector._unusual import Unusual
 from crdkit.detector.detector import Detector
 from crdkit.detector.prediction import Prediction
+from crdkit.scoring.regions import Region
 
-__all__ = ["Detector", "Prediction", "PreparedSample", "Unusual", "detector_folder", "read_config"]
+__all__ = ["Detector", "Prediction", "PreparedSample", "Region", "Unusual", "detector_folder", "read_config"]
