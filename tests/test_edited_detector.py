@@ -45,3 +45,12 @@ def test_shapes_that_the_teachers_do_not_give(finished, tmp_path, key, value, me
     with pytest.raises(CrdkitError, match=message) as caught:
         crdkit.Detector.load(folder, device="cpu")
     assert str(caught.value).isprintable()
+
+
+def test_names_that_are_pages_long(finished, tmp_path):
+    def rename(header):
+        header["specs"] = {"x" * 9000: header["specs"]["rgb"], "depth": header["specs"]["depth"]}
+
+    with pytest.raises(CrdkitError, match=r"specs are for \['x+ \.\.\., but modalities are \['rgb', ") as caught:
+        crdkit.Detector.load(edit(finished, tmp_path / "edited", rename), device="cpu")
+    assert len(str(caught.value)) < 500

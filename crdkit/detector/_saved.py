@@ -21,7 +21,15 @@ from crdkit.config.run_config import RunConfig
 from crdkit.data.statistics import from_json
 from crdkit.detector._paths import without_paths
 from crdkit.detector._rebuild import rebuild, require_kinds
-from crdkit.errors import ConfigError, CrdkitError, DetectorFormatError, UnknownNameError, explain, first_line
+from crdkit.errors import (
+    ConfigError,
+    CrdkitError,
+    DetectorFormatError,
+    UnknownNameError,
+    explain,
+    first_line,
+    shorten,
+)
 from crdkit.model.crd import CRD
 from crdkit.model.layers import FeatureSpec
 from crdkit.scoring.scorer import Scorer
@@ -124,8 +132,8 @@ def read_detector(path: Path, *, allow_plugins: bool = False) -> Saved:
         raise DetectorFormatError(f"{file}: is damaged: {error}; copy the detector again") from error
     if list(specs) != list(config.modalities):
         raise DetectorFormatError(
-            f"{file}: specs are for {list(specs)}, but modalities are {list(config.modalities)}; "
-            "copy the detector again"
+            f"{file}: specs are for {shorten(str(list(specs)))}, but modalities are "
+            f"{shorten(str(list(config.modalities)))}; copy the detector again"
         )
     with ThreadPoolExecutor(1, "crdkit-checksum") as alongside:  # takes about as long as building the model
         found = alongside.submit(sha256_of, weights) if header.sha256 else None

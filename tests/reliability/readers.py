@@ -118,6 +118,13 @@ def is_sample(sensors: dict[str, np.ndarray]) -> str | None:
     return None
 
 
+def is_own(sensors: dict[str, np.ndarray]) -> str | None:
+    """Only scans are in metres; an array of one channel may hold kelvin, and its view judges it."""
+    wrong = is_sample(sensors)
+    one_channel = all(array.ndim == 2 for array in sensors.values())
+    return None if wrong and one_channel and wrong.endswith("is not in metres") else wrong
+
+
 def images(rng: np.random.Generator) -> dict[str, Reader]:
     smooth = np.add.outer(np.arange(60), np.arange(50)).astype(np.uint8)
     rgb = np.stack([smooth, smooth[::-1], smooth * 3], axis=-1)
@@ -230,7 +237,7 @@ def datasets(folder: Path) -> dict[str, Reader]:
             seeds=[saved(scan, "NPY"), saved(scan[..., 2], "NPY"), saved(np.uint16(scan[..., 2] * 1000), "NPY")],
             mutations=(*m.ANY_BINARY, *[m.edit_npy_header] * 4),
             read=lambda path: {"s": own._read("s", path)},
-            check=is_sample,
+            check=is_own,
         ),
         "depth-range": Reader(
             file="info.yaml",
