@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -84,6 +87,39 @@ def quiet():
 def without_reports(monkeypatch):
     """No report.html and figures/, most of a tiny run's time: for tests of what else a run writes."""
     monkeypatch.setattr("crdkit.runs.directory.write_report", lambda *_args, **_options: None)
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory):
+    """Where `export_once` keeps networks, for all processes of this session."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exports"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def export_once(exports, monkeypatch):
+    """The same network with the same weights is exported to ONNX once, which takes most of the time of compiling."""
+    from crdkit.detector import _onnx
+
+    export = _onnx._export
+
+    def export_or_copy(network, example, file):
+        tensors = [*network.state_dict().values(), *network.buffers(), *example]
+        key = hashlib.sha256(f"{network!r} {[tensor.shape for tensor in tensors]}".encode())
+        for tensor in tensors[: -len(example)]:
+            key.update(tensor.detach().contiguous().numpy().tobytes())
+        kept = exports / key.hexdigest()
+        if not kept.exists():
+            own = kept.with_name(f"{kept.name}.{os.getpid()}")
+            own.mkdir()
+            export(network, example, own / file.name)
+            with contextlib.suppress(OSError):  # another process was faster
+                own.rename(kept)
+        shutil.copytree(kept, file.parent, dirs_exist_ok=True)
+
+    monkeypatch.setattr(_onnx, "_export", export_or_copy)
 
 
 @pytest.fixture(scope="session")

@@ -24,15 +24,21 @@ from crdkit.model.layers import FeatureSpec
 from crdkit.model.projections import projections
 from crdkit.model.projections.bottleneck import Bottleneck
 from crdkit.model.projections.inverted_bottleneck import InvertedBottleneck
+from crdkit.model.student import StudentConfig
 
-pytestmark = pytest.mark.skipif(torch.__version__ < OLDEST_TORCH, reason=f"compile asks for torch {OLDEST_TORCH}")
+pytestmark = [
+    pytest.mark.skipif(torch.__version__ < OLDEST_TORCH, reason=f"compile asks for torch {OLDEST_TORCH}"),
+    pytest.mark.usefixtures("export_once"),
+]
 
+SMALL = StudentConfig(depths=1, embedding_blocks=1)
+"""An export takes as long as the network has layers."""
 THREE = FeatureSpec(channels=(4, 8, 12), sizes=(16, 8, 4), signed=True)
 TWO = FeatureSpec(channels=(6, 10), sizes=(8, 4), signed=False)
 
 
-@pytest.fixture(scope="module")
-def compiled(finished):
+@pytest.fixture
+def compiled(finished, export_once):
     return Detector.load(finished / "detector", device="cpu").compile()
 
 
@@ -114,7 +120,7 @@ def test_levels_and_sources_reach_the_right_inputs():
     specs = {"a": THREE, "b": TWO, "c": THREE}
     edges = [("b", "a", True, True), ("c", "a", True, False), ("a", "b", False, True)]
     graph = CrossmodalGraph(modalities=tuple(specs), edges=tuple(edge(*ends) for ends in edges))
-    model = CRD(specs=specs, graph=graph, merge="mean").eval()
+    model = CRD(specs=specs, graph=graph, merge="mean", student=SMALL).eval()
     example, others = features_of(specs, 2), features_of(specs, 3)
     with torch.no_grad():
         for name in ("a", "b"):
@@ -193,18 +199,25 @@ def test_a_full_disk_is_said(monkeypatch):
         CompiledTeacher(nn.Identity(), torch.rand(2, 3, 8, 8), threads=1, name="the teacher of 'rgb'")
 
 
-@pytest.mark.parametrize("role", ["filter", "amplifier"])
-@pytest.mark.parametrize("name", list(projections))
-def test_every_registered_projection_can_be_compiled(role, name):
-    part = {role: projections.build_config(name)}
-    parts = {"filter": None, "amplifier": None} | part
-    graph = CrossmodalGraph(modalities=("a", "b"), edges=(Edge(source="b", target="a", **parts),))
-    branch_specs = {"a": THREE, "b": THREE}
-    branch = CRD(specs=branch_specs, graph=graph).eval().branch("a")
+def test_every_registered_projection_can_be_compiled():
+    """One branch has them all, each as the filter of one source and the amplifier of another: one export takes 10 s."""
+    names = list(projections)
+    edges = tuple(
+        Edge(
+            source=f"source{place}",
+            target="a",
+            filter=projections.build_config(name),
+            amplifier=projections.build_config(names[place - 1]),
+        )
+        for place, name in enumerate(names)
+    )
+    specs = dict.fromkeys(["a", *(edge.source for edge in edges)], THREE)
+    graph = CrossmodalGraph(modalities=tuple(specs), edges=edges)
+    branch = CRD(specs=specs, graph=graph, student=SMALL).eval().branch("a")
     with torch.no_grad():
-        compiled = CompiledBranch(branch, features_of(branch_specs, 2), threads=1, name=name)
+        compiled = CompiledBranch(branch, features_of(specs, 2), threads=1, name="a")
         for count in (1, 3):
-            features = features_of(branch_specs, count)
+            features = features_of(specs, count)
             for level, expected in zip(compiled(features), branch(features).output, strict=True):
                 torch.testing.assert_close(level, expected, rtol=1e-3, atol=1e-4)
 

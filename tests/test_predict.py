@@ -201,6 +201,7 @@ CAN_COMPILE = torch.__version__ >= OLDEST_TORCH
 PAGE = Path(__file__).parents[1] / "docs/predict.md"
 
 
+@pytest.mark.usefixtures("export_once")
 def test_the_pages_commands_run_as_printed(capsys, finished, scans, tmp_path, monkeypatch):
     good = scans / "biscuit/test/good"
     shutil.copytree(good, tmp_path / "line", ignore=shutil.ignore_patterns("gt"))

@@ -110,6 +110,7 @@ def test_predictions_are_those_that_were_evaluated(tiny, finished, detector):
 
 
 @pytest.mark.skipif(torch.__version__ < OLDEST_TORCH, reason=f"compile asks for torch {OLDEST_TORCH}")
+@pytest.mark.usefixtures("export_once")
 def test_compiled_predictions_differ_by_rounding_only(finished, samples, predicted, threads):
     threads(1)
     compiled = Detector.load(finished / "detector", device="cpu").compile()
