@@ -33,6 +33,8 @@ OTHER_OPTIONS = [
     ),
     ("aggregation", "tail_norm", {"quantile": 0.5}),
     ("aggregation", "tail_norm", {"quantile": 0.99999}),
+    *(("score", "relative_maximum", {"power": power, "over": over}) for power in (0, 1) for over in ("object", "all")),
+    *(("score", "top_mean", {"share": share, "over": over}) for share in (1e-6, 1) for over in ("object", "all")),
 ]
 
 
