@@ -11,7 +11,7 @@ from torch import nn
 
 from crdkit._core.registry import Component, ComponentConfig, Registry
 from crdkit.model.layers import Presence
-from crdkit.scoring._missing import filled_in
+from crdkit.scoring._missing import completed
 
 
 class AggregationConfig(ComponentConfig):
@@ -55,9 +55,13 @@ class Aggregation(Component, nn.Module, ABC):
         """Return the maps as they are, one (M, B, H, W) tensor in the order of ``modalities``."""
         return torch.stack([maps[name] for name in self.modalities])
 
+    def scales(self) -> torch.Tensor:
+        """Return the (M,) standard deviations that maps are divided by: `min_scale` at least."""
+        return self.std.maximum(min_scale(self.mean))
+
     def normalised(self, maps: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return every map minus its modality's mean, over its standard deviation (`min_scale` at least)."""
-        std = self.std.maximum(min_scale(self.mean))
+        std = self.scales()
         return {
             name: (maps[name] - self.mean[index].float()) / std[index].float()
             for index, name in enumerate(self.modalities)
@@ -70,11 +74,11 @@ class Aggregation(Component, nn.Module, ABC):
     def fuse(self, maps: Mapping[str, torch.Tensor], present: Presence | None = None) -> torch.Tensor:
         """Fuse ``{modality: (B, H, W)}`` to (B, H, W), also where samples lack modalities (``present``).
 
-        `forward` gets complete maps: a missing one is replaced by the mean of the sample's other normalised maps,
-        rescaled to the missing modality's own mean and standard deviation. So a sum is scaled by the share that is
-        present, a mean or maximum is that of the present maps, and scores keep their scale.
+        `forward` gets complete maps: a missing one is as many of its own standard deviations above its own mean as the
+        sample's other maps are above theirs, averaged. An aggregation that fuses in another unit fills in that one: see
+        `SurpriseAggregation`. Scores keep their scale, whichever modalities are there.
         """
-        fused: torch.Tensor = self(maps if present is None else filled_in(self, maps, present))
+        fused: torch.Tensor = self(maps if present is None else completed(self, maps, present))
         return fused
 
     @abstractmethod

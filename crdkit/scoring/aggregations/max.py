@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 
-from crdkit.scoring.aggregations import Aggregation, aggregations
+from crdkit.scoring.aggregations import aggregations
+from crdkit.scoring.surprise import SurpriseAggregation
 
 
 @aggregations.register("max")
-class Max(Aggregation):
+class Max(SurpriseAggregation):
     """Largest map, pixel by pixel, after subtracting the validation mean and dividing by the standard deviation.
 
     One branch is enough to raise an alarm, and branches that agree do not raise a louder one.
@@ -21,6 +20,11 @@ class Max(Aggregation):
         tensor([[[1., 2.]]])
     """
 
-    def forward(self, maps: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Fuse ``{modality: (B, H, W)}`` to (B, H, W)."""
-        return self.stacked(self.normalised(maps)).amax(dim=0)
+    @property
+    def power(self) -> None:
+        """None: the largest of the present branches stands for a missing one, and so changes nothing."""
+        return
+
+    def combine(self, units: torch.Tensor) -> torch.Tensor:
+        """Fuse the normalised maps, (M, B, H, W), to (B, H, W)."""
+        return units.amax(dim=0)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 
-from crdkit.scoring.aggregations import Aggregation, aggregations
+from crdkit.scoring.aggregations import aggregations
+from crdkit.scoring.surprise import SurpriseAggregation
 
 
 @aggregations.register("normalised_sum")
-class NormalisedSum(Aggregation):
+class NormalisedSum(SurpriseAggregation):
     """Sum of the maps after subtracting the validation mean and dividing by the standard deviation."""
 
-    def forward(self, maps: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Fuse ``{modality: (B, H, W)}`` to (B, H, W)."""
-        return torch.stack(list(self.normalised(maps).values())).sum(dim=0)
+    def combine(self, units: torch.Tensor) -> torch.Tensor:
+        """Fuse the normalised maps, (M, B, H, W), to (B, H, W)."""
+        return units.sum(dim=0)

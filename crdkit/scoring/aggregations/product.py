@@ -23,6 +23,12 @@ class Product(Aggregation):
         tensor([[[0., 3.]]])
     """
 
+    def surprise(self, maps: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the logarithm of each map over its mean on normal pixels, (B, H, W): they add up in the product."""
+        least = torch.finfo(torch.float32).eps  # the resolution of 1 - cosine
+        means = self.mean.float().clamp_min(least)
+        return {name: (maps[name].clamp_min(least) / means[index]).log() for index, name in enumerate(self.modalities)}
+
     def forward(self, maps: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Fuse ``{modality: (B, H, W)}`` to (B, H, W)."""
         return self.stacked(maps).clamp_min(0).prod(dim=0)

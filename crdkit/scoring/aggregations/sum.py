@@ -22,6 +22,10 @@ class Sum(Aggregation):
         tensor([[[1.0000, 3.5000]]])
     """
 
+    def surprise(self, maps: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return by how much each branch raises the sum above that of normal pixels, (B, H, W)."""
+        return {name: maps[name] - self.mean[index].float() for index, name in enumerate(self.modalities)}
+
     def forward(self, maps: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Fuse ``{modality: (B, H, W)}`` to (B, H, W)."""
         return self.stacked(maps).sum(dim=0)

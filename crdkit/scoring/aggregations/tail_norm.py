@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
-from crdkit.scoring.aggregations import Aggregation, AggregationConfig, aggregations, min_scale
+from crdkit.scoring.aggregations import AggregationConfig, aggregations, min_scale
+from crdkit.scoring.surprise import SurpriseAggregation
 
 
 class TailNormConfig(AggregationConfig):
@@ -29,7 +30,7 @@ class TailNormConfig(AggregationConfig):
 
 
 @aggregations.register("tail_norm")
-class TailNorm(Aggregation):
+class TailNorm(SurpriseAggregation):
     """The p-norm over branches of each pixel's surprise, -log of its tail probability among normal pixels.
 
     Of each branch's n validation pixels the k = (1 - quantile) n largest are its tail: u is the value below them, and
@@ -82,23 +83,26 @@ class TailNorm(Aggregation):
             self.scale[index] = torch.where(excess > 0, excess, self.scale[index])
             self.location[index] = torch.where(excess > 0, tail[-1] + excess * share.log(), self.location[index])
 
-    def surprise(self, maps: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return each branch's surprise, (B, H, W), at least 0: -log of its tail probability where that is small."""
+    @property
+    def power(self) -> float | None:
+        """The power of the norm: without some branches, it is at most (M/K)^(1/power) times that of all M."""
+        return self.config.power
+
+    def units(self, maps: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the branches' (M, B, H, W) surprises, at least 0."""
         location, scale = (
             values.float().view(-1, 1, 1, 1) for values in (self.location, self.scale.maximum(min_scale(self.location)))
         )
-        surprise = F.softplus((self.stacked(maps) - location) / scale)
-        return dict(zip(self.modalities, surprise, strict=True))
+        return F.softplus((self.stacked(maps) - location) / scale)
 
-    def forward(self, maps: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Fuse ``{modality: (B, H, W)}`` to (B, H, W), at least 0."""
-        surprise = torch.stack(list(self.surprise(maps).values()))
-        power = self.config.power
+    def combine(self, units: torch.Tensor) -> torch.Tensor:
+        """Fuse the (M, B, H, W) surprises to (B, H, W), at least 0."""
+        power = self.power
         if power == 1:
-            return surprise.sum(dim=0)
-        largest = surprise.amax(dim=0)
+            return units.sum(dim=0)
+        largest = units.amax(dim=0)
         if power is None:
             return largest
         # relative to the largest, so that no power overflows
-        relative = surprise / largest.clamp_min(torch.finfo(torch.float32).tiny)
+        relative = units / largest.clamp_min(torch.finfo(torch.float32).tiny)
         return largest * relative.pow(power).sum(dim=0).pow(1 / power)

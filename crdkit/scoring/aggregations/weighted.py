@@ -9,7 +9,8 @@ import torch
 from pydantic import Field
 
 from crdkit.errors import ConfigError, unknown_name
-from crdkit.scoring.aggregations import Aggregation, AggregationConfig, aggregations
+from crdkit.scoring.aggregations import AggregationConfig, aggregations
+from crdkit.scoring.surprise import SurpriseAggregation
 
 
 class WeightedConfig(AggregationConfig):
@@ -51,10 +52,11 @@ class WeightedConfig(AggregationConfig):
 
 
 @aggregations.register("weighted")
-class Weighted(Aggregation):
+class Weighted(SurpriseAggregation):
     """Weighted sum of the maps after subtracting the validation mean and dividing by the standard deviation.
 
-    Weights of 1 give the normalised sum. Choose them on other data than the test samples.
+    Weights of 1 give the normalised sum. Choose them on other data than the test samples. A missing branch
+    counts as the weighted mean of those that are there. Where only branches of weight 0 are, these decide, all alike.
 
     Examples:
         >>> fuse = Weighted(WeightedConfig(weights={"rgb": 2, "depth": 1}), modalities=["rgb", "depth"])
@@ -78,11 +80,15 @@ class Weighted(Aggregation):
         weights = torch.tensor([config.weights[name] for name in self.modalities], dtype=torch.float32)
         self.register_buffer("weights", weights.view(-1, 1, 1, 1), persistent=False)
 
+    @property
+    def shares(self) -> torch.Tensor:
+        """The weights, (M, 1, 1, 1)."""
+        return self.weights
+
     def surprise(self, maps: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return what each branch adds to the sum, (B, H, W): 0 for one of weight 0."""
-        addends = self.stacked(self.normalised(maps)) * self.weights
-        return dict(zip(self.modalities, addends, strict=True))
+        return dict(zip(self.modalities, self.units(maps) * self.weights, strict=True))
 
-    def forward(self, maps: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Fuse ``{modality: (B, H, W)}`` to (B, H, W)."""
-        return self.stacked(self.surprise(maps)).sum(dim=0)
+    def combine(self, units: torch.Tensor) -> torch.Tensor:
+        """Fuse the normalised maps, (M, B, H, W), to (B, H, W)."""
+        return (units * self.weights).sum(dim=0)
