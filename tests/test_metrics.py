@@ -12,7 +12,7 @@ from scipy import ndimage
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
 from crdkit.errors import CrdkitError
-from crdkit.scoring import metrics
+from crdkit.scoring import _checks, metrics
 from crdkit.scoring._ranking import area
 
 GOLDEN = Path(__file__).parent / "data" / "metrics.npz"
@@ -103,9 +103,9 @@ def stacks(draw, dtype=np.float32):
 
 def evaluate_as_on_gpu(monkeypatch, *args, **options):
     """Run the branch for GPU tensors on CPU tensors."""
-    to_array = metrics._array
+    to_array = _checks.as_array
     with monkeypatch.context() as patch:
-        patch.setattr(metrics, "_array", lambda x: x if isinstance(x, torch.Tensor) else to_array(x))
+        patch.setattr(_checks, "as_array", lambda x: x if isinstance(x, torch.Tensor) else to_array(x))
         return metrics.evaluate(*args, **options)
 
 

@@ -13,7 +13,7 @@ from crdkit.cli.arguments import ListsOfValues
 from crdkit.cli.data import check_data, make_data
 from crdkit.cli.look import describe, list_names
 from crdkit.cli.predict import predict
-from crdkit.cli.runs import demo, evaluate, sweep, train
+from crdkit.cli.runs import compare, demo, evaluate, sweep, train
 
 START, RUN, LOOK, DATA = "Start here", "Train and evaluate", "Look around", "Data"
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command(rich_help_panel=START)(demo)
 app.command(rich_help_panel=RUN)(train)
 app.command(rich_help_panel=RUN)(evaluate)
+app.command(rich_help_panel=RUN)(compare)
 app.command(rich_help_panel=RUN)(predict)
 app.command(rich_help_panel=RUN, cls=ListsOfValues)(sweep)
 app.command(rich_help_panel=LOOK)(describe)

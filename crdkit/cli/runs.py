@@ -1,4 +1,4 @@
-"""Commands that train and evaluate: demo, train, evaluate, sweep."""
+"""Commands that train and evaluate: demo, train, evaluate, compare, sweep."""
 
 from __future__ import annotations
 
@@ -77,21 +77,29 @@ def evaluate(
             help="Checkpoint of the published CRD code: calibrate and score it; --out also gets a detector.",
         ),
     ] = None,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="Add a 95 % bootstrap interval of each metric, over the test samples.")
+    ] = False,
     as_json: AsJson = False,
     allow_plugins: AllowPlugins = False,
     unusual: UnusualSensors = "error",
 ) -> None:
     """Print the metrics of a finished run on its own test split, or on other data (data.root=...)."""
     from crdkit.cli.output import print_json, show
-    from crdkit.cli.tables import show_metrics
+    from crdkit.cli.tables import intervals_table, show_metrics
     from crdkit.config import load_config
     from crdkit.detector import Unusual
+    from crdkit.errors import ConfigError
     from crdkit.paper.checkpoints import evaluate_published
     from crdkit.runs.evaluate import evaluate_run
 
     if published is None:
         choice = cast(Unusual, unusual)  # which it checks
-        metrics = evaluate_run(run, *(overrides or ()), out=out, allow_plugins=allow_plugins, unusual=choice)
+        metrics = evaluate_run(
+            run, *(overrides or ()), out=out, allow_plugins=allow_plugins, unusual=choice, intervals=intervals
+        )
+    elif intervals:
+        raise ConfigError("--intervals is for finished runs; evaluate the detector that --published --out writes")
     else:
         metrics = evaluate_published(
             load_config(run, allow_plugins=allow_plugins).with_overrides(*(overrides or ())), published, out=out
@@ -100,8 +108,47 @@ def evaluate(
         print_json(metrics)
         return
     show_metrics(metrics)
+    if intervals:
+        show(intervals_table(metrics["aggregate"], metrics["intervals"]))
     if out is not None:
         show(f"report: {out / 'report.html'}")
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN", help="A finished run.")],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="Another, on the same test samples.")],
+    overrides: Overrides = None,
+    *,
+    image_level: Annotated[
+        bool,
+        typer.Option("--image-level", help="Only image metrics, from the scores.csv of both; the data are not needed."),
+    ] = False,
+    as_json: AsJson = False,
+    allow_plugins: AllowPlugins = False,
+    unusual: UnusualSensors = "error",
+) -> None:
+    """Test whether two runs differ on one test split: each metric's difference, its interval and p-value."""
+    from crdkit.cli.output import print_json, show
+    from crdkit.cli.tables import comparison_table
+    from crdkit.detector import Unusual
+    from crdkit.runs.compare import compare_runs
+
+    found = compare_runs(
+        first,
+        second,
+        *(overrides or ()),
+        image_level=image_level,
+        allow_plugins=allow_plugins,
+        unusual=cast(Unusual, unusual),  # which it checks
+    )
+    if as_json:
+        print_json(found.to_dict())
+        return
+    show(comparison_table(found))
+    show(
+        f"{found.samples['normal']} normal and {found.samples['anomalous']} anomalous test samples; differences are "
+        "second minus first, with 95 % bootstrap intervals"
+    )
 
 
 def sweep(

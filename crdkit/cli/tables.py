@@ -15,6 +15,7 @@ from crdkit.config.options import Option
 from crdkit.data.check import DatasetCheck
 from crdkit.model.encoders import EncoderConfig
 from crdkit.report.grid import PLUS_MINUS
+from crdkit.runs.compare import Comparison
 from crdkit.runs.describe import FLOP_CONVENTION, Description
 from crdkit.runs.summary import MEAN
 from crdkit.runs.sweep import Sweep
@@ -41,6 +42,35 @@ def show_metrics(metrics: Mapping[str, Any]) -> None:
     seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in measured.items())
     tested = f"no test split: scores of the {counts['validation']} validation samples, nothing is measured"
     show(f"{tested if counts['test'] is None else str(counts['test']) + ' test samples'}; {seconds}")
+
+
+def comparison_table(found: Comparison) -> Table:
+    """Return a table in percent, one row per metric; p-values are fractions."""
+    table = Table(title=f"first: {found.first}\nsecond: {found.second}", title_justify="left")
+    table.add_column("percent")
+    for name in ("first", "second", "difference", "95 % interval", "p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for key, one in found.metrics.items():
+        if one is None:
+            table.add_row(label(key), *[MISSING] * 5)
+            continue
+        interval = f"{100 * one.low:+.1f} to {100 * one.high:+.1f}"
+        p_value = "< 0.01" if one.p_value < 0.01 else f"{one.p_value:.2f}"
+        shown = (percent(one.first), percent(one.second), f"{100 * one.difference:+.1f}", interval, p_value)
+        table.add_row(label(key), *shown)
+    return table
+
+
+def intervals_table(metrics: Mapping[str, float | None], found: Mapping[str, Sequence[float] | None]) -> Table:
+    """Return a table of metrics in percent with their intervals, one row each."""
+    table = Table()
+    table.add_column("percent")
+    table.add_column("fused", justify="right")
+    table.add_column("95 % interval", justify="right", no_wrap=True)
+    for key, interval in found.items():
+        cells: Any = MISSING if interval is None else " to ".join(percent(end) for end in interval)
+        table.add_row(label(key), percent(metrics.get(key)), cells)
+    return table
 
 
 def show_sweep(outcome: Sweep) -> None:

@@ -25,6 +25,7 @@ def evaluate_run(
     out: Path | str | None = None,
     allow_plugins: bool = False,
     unusual: Unusual = "error",
+    intervals: bool = False,
 ) -> dict[str, Any]:
     """Return the metrics of a finished run's detector on the test split of a dataset.
 
@@ -34,12 +35,29 @@ def evaluate_run(
         out: new or empty folder for metrics.json, scores.csv and report.html.
         allow_plugins: import and run the code that the detector names, because you trust who made it.
         unusual: what to do about sensors that are not what the detector was trained on: "error", "warn" or "ignore".
+        intervals: add ``intervals``, a 95 % bootstrap interval of each metric; see `crdkit.metrics.intervals`.
 
     Raises:
         UntrustedCodeError: the detector names code to import, and ``allow_plugins`` is false.
         ConfigError: an override sets anything else, or the image size, which belongs to the detector.
         DetectorFormatError: ``folder`` holds no finished run.
         DataError: the data cannot be read, or ``unusual`` refuses them.
+    """
+    detector, run = open_run(folder, *overrides, allow_plugins=allow_plugins, unusual=unusual)
+    target = None if out is None else Path(out)
+    with ExitStack() as held:
+        if target is not None:
+            held.enter_context(prepare_folder(target))
+        load_test_split(detector, run)
+        return run.finish(detector, target, intervals=intervals)
+
+
+def open_run(
+    folder: Path | str, *overrides: str, allow_plugins: bool = False, unusual: Unusual = "error"
+) -> tuple[Detector, Pipeline]:
+    """Return the detector of a finished run, and the pipeline that lists the test split it is to be scored on.
+
+    Args and errors are those of `evaluate_run`. Nothing is decoded yet.
     """
     for override in overrides:
         key = override.partition("=")[0]
@@ -61,14 +79,18 @@ def evaluate_run(
             f"{error}; to measure, give labelled data with data.root=...; to score samples, use `crdkit predict`"
         ) from error
     run.require_apart(_training_records(detector.config, config))
-    target = None if out is None else Path(out)
-    with ExitStack() as held:
-        if target is not None:
-            held.enter_context(prepare_folder(target))
-        run.load()
-        detector.require_usual(run.splits["test"])
-        run.place(detector.model, detector.device)
-        return run.finish(detector, target)
+    return detector, run
+
+
+def load_test_split(detector: Detector, run: Pipeline) -> None:
+    """Decode what `open_run` has listed, and bring it to the detector.
+
+    Raises:
+        DataError: a file cannot be read, or the sensors are not what the detector was trained on.
+    """
+    run.load()
+    detector.require_usual(run.splits["test"])
+    run.place(detector.model, detector.device)
 
 
 def _training_records(*configs: RunConfig) -> dict[Split, list[SampleRecord]]:

@@ -70,6 +70,23 @@ def f1_max(ranking: Ranking) -> float:
     return float(np.max(2 * ranking.hits / (ranking.hits + ranking.alarms + ranking.hits[-1])))
 
 
+def recall(ranking: Ranking, false_alarms: float) -> float:
+    """Return the share of anomalous elements above the lowest threshold that at most this share of normals is above."""
+    # one is above it if no more normal elements than allowed reach its score
+    found = ranking.hits[ranking.alarms <= allowed(false_alarms, len(ranking.normal))]
+    return float(found[-1] / ranking.hits[-1]) if len(found) else 0.0
+
+
+def allowed(false_alarms: float, count: int) -> int:
+    """Return how many of ``count`` normal elements a share admits: rounded down, but for the error of a product.
+
+    Examples:
+        >>> allowed(0.05, 11), allowed(0.29, 100)
+        (0, 29)
+    """
+    return int(false_alarms * count + 1e-9)
+
+
 def curve(ranking: Ranking, heights: NDArray[np.float64]) -> Curve:
     """List the vertices from (0, 0) to (1, 1) of the curve that reaches heights[k] at the k-th anomalous score."""
     x = np.stack([ranking.alarms_above, ranking.alarms], axis=1).ravel() / len(ranking.normal)

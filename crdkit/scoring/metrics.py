@@ -10,13 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from crdkit.errors import CrdkitError, first_line, shorten
+from crdkit.errors import CrdkitError
+from crdkit.scoring._checks import (
+    check_labels,
+    check_limits,
+    check_maps,
+    check_masks,
+    check_scores,
+    image_max,
+)
 from crdkit.scoring._ranking import (
     Array,
     Curve,
@@ -27,6 +33,7 @@ from crdkit.scoring._ranking import (
     curve,
     f1_max,
     rank,
+    recall,
     sampled_curve,
     thin,
     to_host,
@@ -80,6 +87,7 @@ def evaluate(
     regions: Regions | None = None,
     limits: Sequence[float] = LIMITS,
     sampled_thresholds: bool = False,
+    recalls: Sequence[float] = (),
 ) -> dict[str, float | None]:
     """Compute image and pixel AUROC, AP and F1-max, and AU-PRO at several false-positive limits.
 
@@ -101,6 +109,7 @@ def evaluate(
         regions: ``label_regions(masks)``, to share it between several sets of maps. None computes it.
         limits: False-positive rates in (0, 1] at which AU-PRO stops.
         sampled_thresholds: Adds ``aupro100t_*``.
+        recalls: False-alarm rates in (0, 1] of normal images; adds ``image_recall_0.05``, ..., see `recall_at`.
 
     Returns:
         Fractions under ``{image,pixel}_{auroc,ap,f1_max}``, ``aupro_0.30``, ... and on demand ``aupro100t_0.30``, ...;
@@ -116,16 +125,16 @@ def evaluate(
         >>> metrics["image_auroc"], metrics["aupro_0.30"]
         (1.0, 1.0)
     """
-    named_limits = _check_limits(limits)
-    maps = _check_maps(maps)
-    anomalous = None if masks is None else _check_masks(masks, maps)
+    named_limits, named_recalls = check_limits(limits), check_limits(recalls, name="recalls")
+    maps = check_maps(maps)
+    anomalous = None if masks is None else check_masks(masks, maps)
     if regions is not None and anomalous is None:
         raise CrdkitError("regions is given without masks; pass the masks that it was computed from")
     if labels is None and anomalous is not None:
-        labels = _image_max(anomalous)
+        labels = image_max(anomalous)
 
-    image_scores = _check_scores(_image_max(maps) if scores is None else scores, len(maps))
-    image = None if labels is None else rank(image_scores, _check_labels(labels, len(maps)))
+    image_scores = check_scores(image_max(maps) if scores is None else scores, len(maps))
+    image = None if labels is None else rank(image_scores, check_labels(labels, len(maps)))
     pixel = None if anomalous is None else rank(maps, anomalous)
 
     metrics: dict[str, float | None] = {}
@@ -133,6 +142,8 @@ def evaluate(
         metrics[f"{level}_auroc"] = auroc(ranking) if ranking else None
         metrics[f"{level}_ap"] = average_precision(ranking) if ranking else None
         metrics[f"{level}_f1_max"] = f1_max(ranking) if ranking else None
+    for name, rate in named_recalls.items():
+        metrics[f"image_recall_{name}"] = recall(image, rate) if image else None
     exact = sampled = None
     if pixel is not None and anomalous is not None:
         overlap = _region_overlap(pixel, anomalous, regions)
@@ -157,7 +168,7 @@ def label_regions(masks: Array) -> Regions:
     """
     from scipy import ndimage
 
-    anomalous = to_host(_check_masks(masks))
+    anomalous = to_host(check_masks(masks))
     in_plane = np.zeros((3, 3, 3), dtype=bool)
     in_plane[1] = True
     labelled, _ = ndimage.label(anomalous, structure=in_plane)
@@ -178,8 +189,8 @@ def roc_curve(scores: Array | Sequence[float], labels: Array | Sequence[int], *,
         >>> false_positives.tolist(), true_positives.tolist()
         ([0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0, 1.0])
     """
-    image_scores = _check_scores(scores)
-    ranking = rank(image_scores, _check_labels(labels, len(image_scores)))
+    image_scores = check_scores(scores)
+    ranking = rank(image_scores, check_labels(labels, len(image_scores)))
     if ranking is None:
         raise CrdkitError("labels holds one class only; a ROC curve needs normal and anomalous images")
     return thin(curve(ranking, ranking.hits / ranking.hits[-1]), points)
@@ -198,8 +209,8 @@ def pro_curve(maps: Array, masks: Array, *, regions: Regions | None = None, poin
         >>> false_positives.tolist(), overlap.tolist()
         ([0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0, 1.0])
     """
-    maps = _check_maps(maps)
-    anomalous = _check_masks(masks, maps)
+    maps = check_maps(maps)
+    anomalous = check_masks(masks, maps)
     ranking = rank(maps, anomalous)
     if ranking is None:
         raise CrdkitError("masks holds one class only; a PRO curve needs normal and anomalous pixels")
@@ -216,84 +227,3 @@ def _region_overlap(ranking: Ranking, anomalous: Array, regions: Regions | None)
         )
     overlap = np.cumsum(np.bincount(ranking.group, weights=1.0 / regions.sizes[regions.ids]))
     return np.asarray(overlap / overlap[-1])  # the last is the number of regions, up to rounding
-
-
-def _array(values: Array | Sequence[float]) -> Array:
-    """Return a GPU tensor unchanged and anything else as an array, without losing precision."""
-    if not isinstance(values, torch.Tensor):
-        try:
-            array = np.asarray(values)
-        except (TypeError, ValueError) as error:
-            raise CrdkitError(
-                f"expected an array of numbers, got {shorten(repr(values))}: {first_line(error)}"
-            ) from error
-        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-    values = values.detach()
-    if values.is_floating_point() and values.element_size() < 4:  # NumPy has no bfloat16
-        values = values.float()
-    return values if values.is_cuda else values.cpu().numpy()
-
-
-def _image_max(stack: Array) -> Array:
-    return stack.amax((1, 2)) if isinstance(stack, torch.Tensor) else np.max(stack, axis=(1, 2))
-
-
-def _check_maps(maps: Array) -> Array:
-    maps = _array(maps)
-    if "float" not in str(maps.dtype):
-        raise CrdkitError(f"maps (dtype {maps.dtype}) must be floating point")
-    if maps.ndim != 3 or 0 in maps.shape:
-        raise CrdkitError(f"maps (shape {tuple(maps.shape)}) must be (N, H, W) with at least one pixel")
-    finite = torch.isfinite(maps) if isinstance(maps, torch.Tensor) else np.isfinite(maps)
-    if not finite.all():
-        bad = np.argwhere(~to_host(finite)).tolist()
-        raise CrdkitError(f"maps{bad[0]} (={float(maps[tuple(bad[0])])}) must be finite; {len(bad)} values are not")
-    return maps
-
-
-def _check_masks(masks: Array, maps: Array | None = None) -> Array:
-    """Return the masks as bool, on the maps' device."""
-    masks = _array(masks)
-    if not any(kind in str(masks.dtype) for kind in ("bool", "int")):
-        raise CrdkitError(f"masks (dtype {masks.dtype}) must be bool or integer; write `masks > 0.5` for soft masks")
-    if masks.ndim != 3:
-        raise CrdkitError(f"masks (shape {tuple(masks.shape)}) must be (N, H, W)")
-    if maps is not None and masks.shape != maps.shape:
-        raise CrdkitError(f"masks (shape {tuple(masks.shape)}) must have the shape of maps, {tuple(maps.shape)}")
-    if isinstance(maps, torch.Tensor):
-        return (masks if isinstance(masks, torch.Tensor) else torch.tensor(masks != 0)).to(maps.device).bool()
-    return to_host(masks).astype(bool, copy=False)
-
-
-def _check_scores(scores: Array | Sequence[float], length: int | None = None) -> NDArray[Any]:
-    vector = _check_vector("scores", scores, length)
-    if vector.dtype.kind not in "fiu" or not np.isfinite(vector).all():
-        raise CrdkitError(f"scores (={_in_line(vector)}) must be finite numbers")
-    return vector
-
-
-def _check_labels(labels: Array | Sequence[int], length: int) -> NDArray[np.bool_]:
-    vector = _check_vector("labels", labels, length)
-    if vector.dtype.kind not in "biu" or not np.isin(vector, (0, 1)).all():
-        raise CrdkitError(f"labels (={_in_line(vector)}) must be bools or integers, 0 = normal and 1 = anomalous")
-    return vector.astype(bool)
-
-
-def _check_vector(name: str, values: Array | Sequence[float], length: int | None) -> NDArray[Any]:
-    vector = to_host(_array(values))
-    if vector.ndim != 1 or (length is not None and len(vector) != length):
-        expected = "(N,)" if length is None else f"({length},), one value per image"
-        raise CrdkitError(f"{name} (shape {vector.shape}) must be {expected}")
-    return vector
-
-
-def _in_line(vector: NDArray[Any]) -> str:
-    return shorten(" ".join(str(vector).split()))
-
-
-def _check_limits(limits: Sequence[float]) -> dict[str, float]:
-    """Name the limits: 0.3 is "0.30", but 0.005 stays itself."""
-    vector = to_host(_array(limits))
-    if vector.ndim != 1 or vector.dtype.kind not in "fiu" or not all(0 < limit <= 1 for limit in limits):
-        raise CrdkitError(f"limits (={limits}) must be false-positive rates in (0, 1]")
-    return {max(f"{limit:.2f}", f"{limit:g}", key=len): limit for limit in limits}
