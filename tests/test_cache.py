@@ -480,6 +480,7 @@ def test_two_processes_leave_one_complete_file(kept, tmp_path):
     same(cached, load(kept.with_overrides("data.cache=null"), "train"))
 
 
+@pytest.mark.usefixtures("without_reports")
 def test_a_run_from_the_cache_has_the_same_bytes(finished, tiny, tmp_path):
     from crdkit.runs.directory import read_metrics
 

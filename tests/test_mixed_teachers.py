@@ -122,7 +122,7 @@ def test_a_model_takes_zero_to_three_helpers_of_any_shape(specs, filter_, amplif
 def run_of(names, tiny):
     values = tiny.model_dump(mode="json")
     values["modalities"] = {name: {"name": VIEWS[name], "encoder": TEACHERS[name]} for name in names}
-    values["student"] = {"embedding_blocks": 1}
+    values["student"] = {"depths": 1, "embedding_blocks": 1}
     return RunConfig.from_dict(values)
 
 

@@ -119,6 +119,7 @@ def test_a_batch_from_host_memory_is_a_copy():
     assert not store.any()
 
 
+@pytest.mark.usefixtures("without_reports")
 def test_a_run_reports_what_it_keeps(finished, tiny, tmp_path, caplog):
     from crdkit import fit
 

@@ -76,26 +76,33 @@ def python(code: str, *arguments: object, path: list[Path], cwd: Path) -> subpro
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_a_part_of_ones_own_through_the_command_line(scans, tmp_path):
+@pytest.mark.usefixtures("forget", "without_reports")
+def test_a_part_of_ones_own_through_the_command_line(scans, tmp_path, monkeypatch, capsys):
+    def crdkit_here(*arguments):
+        code = main(list(map(str, arguments)))
+        return code, capsys.readouterr().err
+
     part = write_part(tmp_path / "work", "own_cli")
     work, elsewhere = part.parent, tmp_path / "elsewhere"
     elsewhere.mkdir()
     options = (f"data.root={scans}", *TINY, "training.epochs=1", "aggregation.name=own_cli")
     trained = crdkit_in(work, "-q", "train", "quick", "plugins=[own_cli]", *options, "--out", "run")
     assert trained.returncode == 0, trained.stderr
-    refused = crdkit_in(elsewhere, "-q", "evaluate", work / "run")
-    assert refused.returncode == 2
-    assert f"config.json: would import and run code that you did not name: plugins '{part}'; " in refused.stderr
+    monkeypatch.chdir(elsewhere)  # this process has not imported the part yet
+    code, err = crdkit_here("-q", "evaluate", work / "run")
+    assert code == 2
+    assert f"config.json: would import and run code that you did not name: plugins '{part}'; " in err
     again = crdkit_in(elsewhere, "-q", "evaluate", work / "run", "--allow-plugins")
     assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines()[:4] == trained.stdout.splitlines()[:4]
     part.rename(elsewhere / part.name)
-    lost = crdkit_in(work, "-q", "evaluate", "run", "--allow-plugins")
-    assert lost.returncode == 2
-    assert f"config.json: plugin '{part}' cannot be imported: the file does not exist; put it there" in lost.stderr
+    monkeypatch.chdir(work)
+    code, err = crdkit_here("-q", "evaluate", "run", "--allow-plugins")
+    assert code == 2
+    assert f"config.json: plugin '{part}' cannot be imported: the file does not exist; put it there" in err
     (work / "own_cli_sibling.py").rename(elsewhere / "own_cli_sibling.py")
-    found = crdkit_in(elsewhere, "-q", "evaluate", work / "run", "--allow-plugins")
-    assert found.returncode == 0, found.stderr
+    monkeypatch.chdir(elsewhere)
+    assert crdkit_here("-q", "evaluate", work / "run", "--allow-plugins") == (0, "")
 
 
 @pytest.mark.parametrize("written", ["own_{}", "own_{}.py", "../yaml_{}/own_{}.py"])

@@ -62,6 +62,18 @@ def start(command, folder, *, program=(sys.executable, "-m", "crdkit")):
     return subprocess.Popen([*program, *shlex.split(command)], cwd=folder, **pipes)
 
 
+@pytest.fixture(autouse=True)
+def reports(request):
+    """Reports take most of the time of a tiny run; a test that looks at one asks for the fixture `with_reports`."""
+    if "with_reports" not in request.fixturenames:
+        request.getfixturevalue("without_reports")
+
+
+@pytest.fixture
+def with_reports():
+    """Let runs write their reports."""
+
+
 @pytest.fixture
 def crdkit(capsys):
     """Run a command line in this process, in the working directory."""

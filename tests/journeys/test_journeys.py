@@ -194,7 +194,7 @@ def test_15_modes_and_paths_of_what_is_saved(runs):
     assert str(Path.home()) not in text
 
 
-def test_16_and_17_good_parts_only_of_ones_own_sensors(crdkit, runs):
+def test_16_and_17_good_parts_only_of_ones_own_sensors(crdkit, runs, with_reports):
     assert crdkit("train castings.yaml --out runs/again").code == 0
     assert set(metrics("runs/again")["aggregate"].values()) <= {None}
     assert Path("runs/again/report.html").is_file()

@@ -293,7 +293,7 @@ def moments(kinds: Sequence[str], times: int) -> Iterator[tuple[str, int, float]
             yield kind, number, draw.random()
 
 
-def warm_up(bench: Bench) -> None:
+def warm_up(bench: Bench, kinds: Sequence[str]) -> None:
     """Let this process import, by using it, all that the commands need: forked ones then spend their time on work.
 
     Nothing is differentiated here: torch refuses that in a process whose parent has done it.
@@ -307,7 +307,7 @@ def warm_up(bench: Bench) -> None:
     from crdkit.cli import main
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        for kind in ("predict", "report"):
+        for kind in [kind for kind in ("predict", "report") if kind in kinds]:
             assert main(list(bench.case(kind, bench.folder / f"warm-{kind}").arguments)) == 0
     assert threading.active_count() == 1, threading.enumerate()
 
@@ -328,7 +328,7 @@ def main(arguments: list[str] | None = None, *, say: Callable[[str], None] = pri
         bench = Bench(Path(scratch), new_process=options.new_process)
         bench.build()
         if not options.new_process:
-            warm_up(bench)
+            warm_up(bench, options.only)
         for kind, number, moment in moments(options.only, options.times):
             if (kind, number) in done:
                 continue

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
-    ("what", "count", "warm_up"), [("predictions", 200, 50), ("trainings", 6, 3), ("folder", 300, 0)]
+    ("what", "count", "warm_up"), [("predictions", 80, 20), ("trainings", 4, 2), ("folder", 200, 0)]
 )
 def test_memory_is_flat(what, count, warm_up):
     command = [sys.executable, "-m", "tests.reliability.endurance", what, "--count", str(count)]
@@ -28,7 +28,7 @@ def test_the_measure_sees_a_leak():
 
     set_quiet(True)
     kept = []
-    leaking, _ = drift(lambda _: kept.append(bytearray(b"x") * 2**22), count=40, warm_up=5)
+    leaking, _ = drift(lambda _: kept.append(bytearray(b"x") * 2**24), count=8, warm_up=1)
     kept.clear()
-    steady, _ = drift(lambda _: bytearray(b"x") * 2**22, count=40, warm_up=5)
+    steady, _ = drift(lambda _: bytearray(b"x") * 2**24, count=8, warm_up=1)
     assert leaking > 0.02 > abs(steady)
