@@ -172,6 +172,16 @@ class UnusualDataWarning(UserWarning):
     """
 
 
+class FewNormalsWarning(UserWarning):
+    """Normal samples do not support the rate of false alarms that was asked for; the message says how many more would.
+
+    Examples:
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", FewNormalsWarning)  # stop rather than decide at another rate
+    """
+
+
 class CacheWarning(UserWarning):
     """A cached split is damaged, or a split cannot be cached; the files are decoded instead.
 

@@ -49,11 +49,11 @@ def test_a_detector_loads_and_predicts_what_it_did():
 
 def test_its_format_version_is_that_before_and_it_is_written_as_todays(tmp_path):
     before = json.loads((OLD / "detector/config.json").read_text())
-    assert (before["format_version"], FORMAT_VERSION) == (1, 3)
+    assert (before["format_version"], FORMAT_VERSION) == (1, 4)
     assert before["config"]["training"].keys() >= {"optimizers", "compile"}
     crdkit.Detector.load(OLD / "detector", device="cpu", allow_plugins=True).save(tmp_path / "detector")
     after = json.loads((tmp_path / "detector/config.json").read_text())
-    assert after["format_version"] == 3
+    assert after["format_version"] == 4
     assert not after["config"]["training"].keys() & {"optimizers", "compile"}
     weights = "model.safetensors"
     assert (tmp_path / "detector" / weights).read_bytes() == (OLD / "detector" / weights).read_bytes()

@@ -98,7 +98,7 @@ def test_data_check_accepts_it_with_a_note(good, capsys):
 
 def test_it_has_a_threshold_from_the_samples_that_were_held_out(trained):
     (row,) = scores(trained)
-    threshold = crdkit.Detector.load(trained / "detector", device="cpu").normal_scores.threshold
+    threshold = crdkit.Detector.load(trained / "detector", device="cpu").thresholds.images[("rgb", "depth")].value
     assert threshold == pytest.approx(float(row["pred_score"]), rel=1e-5)
 
 

@@ -50,7 +50,7 @@ def test_a_folder_of_the_detectors_layout(capsys, finished, scans, tmp_path):
     rows = read_scores(out)
     found, judged = printed.splitlines()
     assert found == f"{out}: {len(expected)} samples, {sum(row['pred_label'] == '1' for row in rows)} anomalous"
-    assert judged == Detector.load(finished / "detector").normal_scores.describe()
+    assert judged == Detector.load(finished / "detector").thresholds.describe()
     assert [list(row) for row in rows] == [[*row, "pred_label", "threshold", "p_value"] for row in expected]
     for row, one in zip(rows, expected, strict=True):
         assert [row[key] for key in ("image_path", "defect_type", "gt_label")] == [

@@ -11,6 +11,7 @@ import crdkit
 from crdkit._core.progress import set_quiet
 from crdkit.cli.arguments import ListsOfValues
 from crdkit.cli.data import check_data, make_data
+from crdkit.cli.decide import decide
 from crdkit.cli.look import describe, list_names
 from crdkit.cli.predict import predict
 from crdkit.cli.runs import compare, demo, evaluate, sweep, train
@@ -28,6 +29,7 @@ app.command(rich_help_panel=RUN)(train)
 app.command(rich_help_panel=RUN)(evaluate)
 app.command(rich_help_panel=RUN)(compare)
 app.command(rich_help_panel=RUN)(predict)
+app.command(rich_help_panel=RUN)(decide)
 app.command(rich_help_panel=RUN, cls=ListsOfValues)(sweep)
 app.command(rich_help_panel=LOOK)(describe)
 app.command("list", rich_help_panel=LOOK)(list_names)

@@ -82,7 +82,7 @@ def check_data(
     from crdkit.config.suggest import suggest_training
     from crdkit.data.check import check_dataset
     from crdkit.errors import CrdkitError, DataError
-    from crdkit.scoring.normal_scores import warn_of_few
+    from crdkit.scoring.thresholds import warn_of_few
     from crdkit.views.look import LookAtViews
 
     given = tuple(overrides or ())

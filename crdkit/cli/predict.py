@@ -51,22 +51,22 @@ def predict(
         if as_json:
             print_json({"out": str(out), **written._asdict()})
             return
-        judged = f", {written.anomalous} anomalous" if detector.normal_scores else ""
+        judged = f", {written.anomalous} anomalous" if detector.thresholds else ""
         typer.echo(f"{out}: {written.samples} {'sample' if written.samples == 1 else 'samples'}{judged}")
-        if judged:
-            typer.echo(detector.normal_scores.describe())
+        if detector.thresholds:
+            typer.echo(detector.thresholds.describe())
         return
     if as_json:
         with closing(predict_inputs(detector, samples)) as predicted:
             print_json({"samples": [prediction(samples.path(record), found) for record, _, found in predicted]})
         return
     width = max(len(printable(samples.path(record))) for record in samples.records)
-    normals = detector.normal_scores
-    typer.echo(f"{'image_path':<{width}}  pred_score" + ("  p_value  pred_label" if normals else ""))
+    thresholds = detector.thresholds
+    typer.echo(f"{'image_path':<{width}}  pred_score" + ("  p_value  pred_label" if thresholds else ""))
     with closing(predict_inputs(detector, samples)) as predicted:
         for record, _, found in predicted:
             without = f"  without {', '.join(found.missing)}" if found.missing else ""
             judged = f"  {found.p_value:<7.3g}  {_LABELS[found.label]:<10}" if found.p_value is not None else ""
             typer.echo(f"{printable(samples.path(record)):<{width}}  {found.score:<10.6g}{judged}{without}".rstrip())
-    if normals:
-        typer.echo(normals.describe())
+    if thresholds:
+        typer.echo(thresholds.describe())

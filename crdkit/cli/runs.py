@@ -44,7 +44,6 @@ def train(
     from crdkit.config import load_config
     from crdkit.runs.directory import read_metrics
     from crdkit.runs.fit import fit
-    from crdkit.scoring.normal_scores import warn_of_few
 
     config = load_config(preset, allow_plugins=allow_plugins).with_overrides(*(overrides or ()))
     ranks = Ranks.from_environment()
@@ -56,10 +55,8 @@ def train(
         print_json(read_metrics(out))
         return
     show_metrics(read_metrics(out))
-    if detector.normal_scores:
-        show(detector.normal_scores.describe())
-        if few := warn_of_few(len(detector.normal_scores)):
-            show(f"note: {few}")
+    if detector.thresholds is not None:
+        show(detector.thresholds.describe())
     show(f"report: {out / 'report.html'}")
 
 

@@ -16,8 +16,8 @@ from crdkit.detector._finite import FUSED, extremes_on_host, require_finite
 from crdkit.detector._samples import PreparedSample
 from crdkit.detector.prediction import Prediction
 from crdkit.model.crd import CRD
-from crdkit.scoring.normal_scores import NormalScores
 from crdkit.scoring.scorer import Scorer
+from crdkit.scoring.thresholds import Thresholds
 
 
 class Predictor:
@@ -112,12 +112,12 @@ def _predict(
     ]
 
 
-def judge(found: Sequence[Prediction], normals: NormalScores) -> list[Prediction]:
-    """Compare scores with those of normal samples, which had every modality: a sample that lacks one is left alone."""
+def judge(found: Sequence[Prediction], thresholds: Thresholds | None) -> list[Prediction]:
+    """Compare scores with the thresholds for the modalities that each sample has; without some nothing is decided."""
     return [
         prediction
-        if prediction.missing
-        else replace(prediction, threshold=normals.threshold, p_value=normals.p_value(prediction.score))
+        if thresholds is None
+        else replace(prediction, **thresholds.decide(tuple(prediction.maps), prediction.score)._asdict())
         for prediction in found
     ]
 

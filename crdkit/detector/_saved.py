@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,13 +14,15 @@ from torch import nn
 
 import crdkit
 from crdkit._core.documents import parse_json
-from crdkit._core.files import below, new_folder, read_tensors, sha256_of, write_tensors
+from crdkit._core.files import below, new_folder, read_tensors, sha256_of, write_tensors, write_text
 from crdkit._core.registry import StrictConfig
 from crdkit.config.build import build_scorer
 from crdkit.config.run_config import RunConfig
 from crdkit.data.statistics import from_json
+from crdkit.detector import _saved_thresholds
 from crdkit.detector._paths import without_paths
 from crdkit.detector._rebuild import rebuild, require_kinds
+from crdkit.detector._saved_thresholds import SavedThresholds
 from crdkit.errors import (
     ConfigError,
     CrdkitError,
@@ -32,14 +34,18 @@ from crdkit.errors import (
 )
 from crdkit.model.crd import CRD
 from crdkit.model.layers import FeatureSpec
+from crdkit.scoring.conformal import Normals
 from crdkit.scoring.scorer import Scorer
+from crdkit.scoring.thresholds import Thresholds
 
 FORMAT = "crdkit-detector"
-FORMAT_VERSION = 3
-READABLE = (1, 2, 3)
+FORMAT_VERSION = 4
+READABLE = (1, 2, 3, 4)
 """Version 1 is that of crdkit 0.1.0 as one flat package; it also held options that have since been removed."""
 CHECKSUMS_SINCE = 3
 """From this version on there must be a checksum, so that its loss is noticed too."""
+THRESHOLDS_SINCE = 4
+"""From this version on there must be thresholds, or null."""
 WEIGHTS = "model.safetensors"
 
 
@@ -65,7 +71,8 @@ class DetectorHeader(StrictConfig):
     sensors: dict[str, Any] = Field(default_factory=dict)
     """See `Saved.sensor_statistics`."""
     normal_scores: tuple[FiniteFloat, ...] = ()
-    """See `Saved.normal_scores`."""
+    """Of the samples that fitted the aggregation; version 3 had no more."""
+    thresholds: SavedThresholds | None = None
 
     @field_validator("sensors")
     @classmethod
@@ -83,8 +90,7 @@ class Saved:
     scorer: Scorer
     sensor_statistics: Mapping[str, Any] = field(default_factory=dict)
     """What the sensors of the training samples were like; ``sensors`` in config.json."""
-    normal_scores: Sequence[float] = ()
-    """Of the samples that it was calibrated on, ascending."""
+    thresholds: Thresholds | None = None
 
 
 def detector_folder(folder: Path | str) -> Path:
@@ -106,14 +112,44 @@ def write_detector(path: Path, detector: Saved) -> None:
         "config": without_paths(detector.config),
         "specs": {name: asdict(spec) for name, spec in detector.model.specs.items()},
         "sensors": dict(detector.sensor_statistics),
-        "normal_scores": list(detector.normal_scores),
     }
     parts: Mapping[str, nn.Module] = {"model": detector.model, "scorer": detector.scorer}
     state = {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
     with new_folder(path) as folder:
         write_tensors(folder / WEIGHTS, state)
         header["sha256"] = {WEIGHTS: sha256_of(folder / WEIGHTS)}
-        (folder / "config.json").write_text(json.dumps(header, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        header["thresholds"] = _thresholds_entry(header, detector.thresholds)
+        (folder / "config.json").write_text(_as_text(header), encoding="utf-8")
+
+
+def write_thresholds(path: Path, thresholds: Thresholds) -> None:
+    """Write the thresholds of the detector in ``path`` into its config.json, atomically; its weights stay as they are.
+
+    The file gets this format version, whatever it had.
+
+    Raises:
+        DetectorFormatError: the folder holds no detector.
+        CrdkitError: the file cannot be written.
+    """
+    file = path / "config.json"
+    read_header(file)
+    header = parse_json(file.read_text(encoding="utf-8"))
+    header.pop("normal_scores", None)
+    if not header.get("sha256"):
+        header["sha256"] = {WEIGHTS: sha256_of(path / WEIGHTS)}
+    header |= {"format_version": FORMAT_VERSION, "crdkit": crdkit.__version__}
+    header["thresholds"] = _thresholds_entry(header, thresholds)
+    write_text(file, _as_text(header))
+
+
+def _thresholds_entry(header: Mapping[str, Any], thresholds: Thresholds | None) -> dict[str, Any] | None:
+    if thresholds is None:
+        return None
+    return _saved_thresholds.to_json(thresholds, config=header["config"], weights=header["sha256"][WEIGHTS])
+
+
+def _as_text(header: Mapping[str, Any]) -> str:
+    return json.dumps(header, indent=2, allow_nan=False) + "\n"
 
 
 def read_detector(path: Path, *, allow_plugins: bool = False) -> Saved:
@@ -145,7 +181,22 @@ def read_detector(path: Path, *, allow_plugins: bool = False) -> Saved:
                     f"{weights}: is not the file that was saved with {file.name}: its SHA-256 checksum differs; "
                     "copy the detector again"
                 )
-    return Saved(config, model, scorer, sensor_statistics=header.sensors, normal_scores=header.normal_scores)
+    return Saved(config, model, scorer, header.sensors, thresholds_of(header, config, where=str(file)))
+
+
+def thresholds_of(header: DetectorHeader, config: RunConfig, *, where: str) -> Thresholds | None:
+    """Return the thresholds in a config.json; version 3 had scores of the samples that fitted the aggregation.
+
+    Raises:
+        DetectorFormatError: they are damaged.
+    """
+    if header.normal_scores:
+        scores = {tuple(config.modalities): Normals(header.normal_scores, rule="in-sample")}
+        return Thresholds(scores=scores, peaks={}, false_alarms=config.scoring.false_alarms)
+    if header.thresholds is None:
+        return None
+    weights = header.sha256.get(WEIGHTS, "")
+    return _saved_thresholds.from_json(header.thresholds, config=header.config, weights=weights, where=where)
 
 
 def _load(config: RunConfig, specs: Mapping[str, FeatureSpec], *, file: Path) -> tuple[CRD, Scorer]:
@@ -182,6 +233,19 @@ def read_config(path: Path | str, *, allow_plugins: bool = False) -> RunConfig:
     return RunConfig.from_file(read_header(file).config, file=file, allow_plugins=allow_plugins)
 
 
+def read_thresholds(path: Path | str, *, allow_plugins: bool = False) -> Thresholds | None:
+    """Return the thresholds of the detector in a run or detector directory; its weights are not read.
+
+    Raises:
+        UntrustedCodeError: it names code to import, and ``allow_plugins`` is false.
+        DetectorFormatError: the folder holds no detector, or a damaged one.
+    """
+    file = detector_folder(path) / "config.json"
+    header = read_header(file)
+    config = RunConfig.from_file(header.config, file=file, allow_plugins=allow_plugins)
+    return thresholds_of(header, config, where=str(file))
+
+
 def read_header(file: Path) -> DetectorHeader:
     """Return the content of a detector's config.json.
 
@@ -206,6 +270,8 @@ def read_header(file: Path) -> DetectorHeader:
         )
     if header["format_version"] >= CHECKSUMS_SINCE and not header.get("sha256"):
         raise DetectorFormatError(f"{file}: is damaged: sha256 is missing; copy the detector again")
+    if header["format_version"] >= THRESHOLDS_SINCE and "thresholds" not in header:
+        raise DetectorFormatError(f"{file}: is damaged: thresholds are missing; copy the detector again")
     try:
         return DetectorHeader.model_validate(header)
     except ValidationError as error:

@@ -28,20 +28,6 @@ def raw_maps(engine: Engine, split: LoadedSplit, *, batch_size: int) -> RawMaps:
     return RawMaps(raw, torch.cat(inside) if inside else None)
 
 
-@torch.no_grad()
-def calibrate(engine: Engine, normals: LoadedSplit, *, batch_size: int) -> list[float]:
-    """Let the engine's scorer learn from anomaly-free samples that lack nothing, and return their scores.
-
-    Raises:
-        CrdkitError: a map is not finite.
-    """
-    raw = raw_maps(engine, normals, batch_size=batch_size)
-    engine.scorer.calibrate(raw.branches, raw.foreground)
-    parts = [raw.of(rows) for rows in batches(len(normals), batch_size)]
-    scores = [engine.scorer(part.branches, foreground=part.foreground).pred_score for part in parts]
-    return list(torch.cat(scores).tolist())
-
-
 def score_split(engine: Engine, split: LoadedSplit, *, batch_size: int) -> Maps:
     """Return maps and scores of every sample, in order, on the device.
 

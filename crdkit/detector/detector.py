@@ -15,25 +15,27 @@ import torch
 from crdkit._core.device import select_device
 from crdkit._core.parallel import in_order
 from crdkit.config.run_config import RunConfig
+from crdkit.detector._changes import Changes
+from crdkit.detector._decide import Decides
 from crdkit.detector._engine import Engine
 from crdkit.detector._inputs import SensorData, first_file, require_samples
 from crdkit.detector._predictor import Predictor, judge
 from crdkit.detector._samples import Preparation, PreparedSample, size_of
 from crdkit.detector._saved import Saved, read_detector, write_detector
-from crdkit.detector._splits import calibrate, score_split
+from crdkit.detector._splits import score_split
 from crdkit.detector._unusual import ComparesSensors, UsualSensors
 from crdkit.detector.prediction import Prediction
 from crdkit.errors import DataError
 from crdkit.model.crd import CRD
-from crdkit.scoring.normal_scores import NormalScores
 from crdkit.scoring.scorer import Maps, Scorer
+from crdkit.scoring.thresholds import Thresholds
 from crdkit.training import EpochLog
 from crdkit.views import View
 from crdkit.views.foreground import outlined_by
 from crdkit.views.split import LoadedSplit, stack_views
 
 
-class Detector(ComparesSensors):
+class Detector(ComparesSensors, Decides):
     """A trained detector, made by `crdkit.fit` or `Detector.load`; several threads may use it at once.
 
     Args:
@@ -42,7 +44,7 @@ class Detector(ComparesSensors):
         scorer: the calibrated aggregation, the smoothing and the image score.
         sensor_statistics: what the sensors of the training samples were like, by name: plain values, saved with the
             detector as ``sensors`` in its config.json.
-        normal_scores: of the samples that it was calibrated on; predictions are judged against them.
+        thresholds: from normal samples, which predictions are judged by; without them nothing is decided.
 
     Examples:
         >>> import tempfile, crdkit
@@ -64,12 +66,13 @@ class Detector(ComparesSensors):
         model: CRD,
         scorer: Scorer,
         sensor_statistics: Mapping[str, Any] | None = None,
-        normal_scores: Iterable[float] = (),
+        thresholds: Thresholds | None = None,
     ) -> None:
         self.model = model.eval()
         self.scorer = scorer.eval()
         self.sensor_statistics: dict[str, Any] = dict(sensor_statistics or {})
-        self.normal_scores = NormalScores(normal_scores)
+        self._changes = Changes(self.model, self.scorer)
+        self.thresholds = thresholds
         self.history: Sequence[EpochLog] = ()
         """Losses and seconds of every epoch, if `crdkit.fit` made it or found its run; not saved with it."""
         self.metrics: Mapping[str, Any] | None = None
@@ -100,8 +103,12 @@ class Detector(ComparesSensors):
         return self._preparation.sensors
 
     def with_config(self, config: RunConfig) -> Detector:
-        """Return a detector with the same parts, for a run that differs in what they do not depend on: data, device."""
+        """Return a detector with the same parts, for a run that differs in what they do not depend on: data, device.
+
+        Thresholds are set anew for another ``scoring.false_alarms``, and dropped for any other change of the scoring.
+        """
         other = copy(self)
+        other.thresholds = self.thresholds_for(config)
         other._use(config)
         return other
 
@@ -119,12 +126,13 @@ class Detector(ComparesSensors):
     def to(self, device: str | torch.device) -> Detector:
         """Move to ``device`` and return self; also call it after you change weights of `model` yourself.
 
-        It waits for predictions that run in other threads, and those that come wait for it.
+        Thresholds that were set with other weights are dropped. Predictions of other threads are waited for, and wait.
 
         Raises:
             ConfigError: this machine has no such device.
         """
-        self._predictor.to(select_device(device) if isinstance(device, str) else device)
+        chosen = select_device(device) if isinstance(device, str) else device
+        self.keep_thresholds(lambda: self._predictor.to(chosen))
         return self
 
     def compile(self) -> Detector:
@@ -188,7 +196,7 @@ class Detector(ComparesSensors):
             return stack_views([seen[name](measured, image_size=size) if name in seen else None], size)
 
         sample = PreparedSample(height=height, width=width, views={}, missing=missing, image_path=first_file(sensors))
-        return judge(self._predictor([sample], view), self.normal_scores)[0]
+        return judge(self._predictor([sample], view), self.thresholds)[0]
 
     def predict_batch(self, samples: Sequence[Mapping[str, SensorData]]) -> list[Prediction]:
         """Find defects in several samples at once, each as `predict` takes it; their sizes may differ.
@@ -241,7 +249,7 @@ class Detector(ComparesSensors):
             return []
         size = self.config.data.image_size
         found = self._predictor(samples, lambda name: stack_views([sample.views.get(name) for sample in samples], size))
-        return judge(found, self.normal_scores)
+        return judge(found, self.thresholds)
 
     def _prepare(self, sample: tuple[int, Mapping[str, SensorData]]) -> PreparedSample:
         place, sensors = sample
@@ -257,16 +265,6 @@ class Detector(ComparesSensors):
             DataError: the detector needs the others, or no modality is left; the message starts with ``where``.
         """
         self._preparation.require_sensors(sensors, where=where)
-
-    @torch.no_grad()
-    def calibrate(self, normals: LoadedSplit) -> None:
-        """Let aggregation and image score learn from anomaly-free samples that lack nothing; keep scores for decisions.
-
-        Raises:
-            CrdkitError: a map is not finite.
-        """
-        found = calibrate(self._engine(), normals.complete(), batch_size=self.config.training.batch_size)
-        self.normal_scores = NormalScores(found)
 
     def _engine(self) -> Engine:
         return Engine(self.model, self.scorer, outlines=outlined_by(self.views))
@@ -285,7 +283,7 @@ class Detector(ComparesSensors):
         Raises:
             CrdkitError: ``path`` exists and is not an empty folder, or cannot be written.
         """
-        kept = self.sensor_statistics, self.normal_scores.values
+        kept = self.sensor_statistics, self.keep_thresholds()
         write_detector(Path(path), Saved(self.config, self.model, self.scorer, *kept))
 
     @classmethod

@@ -30,7 +30,7 @@ from crdkit.views.split import list_split
 
 _OVERRIDES = ("data.", "training.device", "training.batch_size")
 DECISION = ("pred_label", "threshold", "p_value")
-"""Columns that predictions have besides those of a run; empty where a detector has no normal scores."""
+"""Columns that predictions have besides those of a run; empty where a detector has no thresholds."""
 MAX_MAPS, MAX_VALUES = 4096, 512  # which set the colour scale of overlays
 
 

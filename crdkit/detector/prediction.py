@@ -37,9 +37,9 @@ class Prediction:
     missing: tuple[str, ...] = ()
     """Modalities without a sensor; they have no map, and the others make up the fused one."""
     threshold: float | None = None
-    """The highest score of the detector's held-out normal samples; None if it has none, or if a modality is missing."""
+    """A higher score is anomalous; None if the detector knows no normal samples with the modalities of this one."""
     p_value: float | None = None
-    """Share of normal samples that score as high or higher (`crdkit.scoring.normal_scores`); None as ``threshold``."""
+    """Share of normal samples that score as high or higher, this one included; None as ``threshold``."""
     pixel_threshold: float | None = None
     """Pixels of the fused map above it are anomalous; None as ``threshold``."""
     image_path: str | None = None

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from crdkit._core.registry import ComponentConfig
 from crdkit.config import RunConfig
 from crdkit.config.build import build_graph, build_teachers
-from crdkit.detector import read_config
+from crdkit.detector import detector_folder, read_config, read_thresholds
 from crdkit.model.crd import CRD, Branch
 from crdkit.model.graph import CrossmodalGraph, Edge
 from crdkit.model.layers import FeatureSpec, Levels
@@ -151,6 +151,9 @@ def describe_run(folder: Path | str, *, allow_plugins: bool = False) -> Descript
         "data": " ".join(str(part) for part in (config.data.name, config.data.root, config.data.category) if part),
         "seed": str(config.training.seed),
     }
+    if (detector_folder(folder) / "config.json").is_file():
+        thresholds = read_thresholds(folder, allow_plugins=allow_plugins)
+        provenance |= {} if thresholds is None else thresholds.facts()
     if written.is_file():
         provenance |= _run_facts(folder)
     return replace(description, provenance=provenance)

@@ -17,6 +17,7 @@ class ScoringConfig(StrictConfig):
     score: Annotated[ScoreConfig, scores] = Field(
         default_factory=lambda: scores.build_config("maximum"), description="how a map becomes an image's score"
     )
+    false_alarms: float = Field(0.01, gt=0, le=0.5, description="rate of false alarms that `fit` sets thresholds for")
     sampled_thresholds: bool = Field(
         False, description="measure AU-PRO with 100 thresholds too (aupro100t_*), as some published numbers are"
     )

@@ -59,7 +59,7 @@ def test_failed_sensors_are_missing_in_training_and_prediction(
     )
     config = tiny.with_overrides(f"data.root={failing}", *DROPOUT)
     detector = crdkit.fit(config, tmp_path / "run")
-    assert len(detector.normal_scores.values) == 2  # of three validation samples
+    assert len(detector.thresholds.scores[tuple(detector.views)]) == 2  # of three validation samples
     assert all(sum((~batch["depth"]).sum() for batch in shown[epoch : epoch + 2]) >= 2 for epoch in (0, 2))
     assert all(bool((batch["rgb"] | batch["depth"]).all()) for batch in shown)
     assert read_metrics(tmp_path / "run")["counts"]["missing"] == {"rgb": 1, "depth": 1}
