@@ -144,6 +144,7 @@ PLACES = {
     "filters": ("graph.filter", distill),
     "amplifiers": ("graph.amplifier", distill),
     "aggregations": ("aggregation", score),
+    "scores": ("scoring.score", score),
     "datasets": ("data", read_data),
 }
 SECTIONS = {"training": learn, "scoring": score, "student": distill, "graph": distill}
