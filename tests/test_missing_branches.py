@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from benchmarks import missing_branches as made_up
 from crdkit.scoring._missing import flags, mean_of_present
 from crdkit.scoring.aggregations import Aggregation, AggregationConfig, aggregations
+from crdkit.scoring.conformal import Normals
+from crdkit.scoring.thresholds import Thresholds
 
 KINDS = ("light", "heavy", "exponential", "uniform", "constant")
 
@@ -206,3 +209,31 @@ def test_a_third_of_incomplete_samples_costs_the_tail_norm_less_than_it_did(kind
     assert found["today"] > 0.97
     assert found["today"] >= found["former"]
     assert found["level, today"] <= len(kinds) ** 0.5 < found["level, former"] + 0.25
+
+
+@pytest.mark.parametrize("name", sorted(made_up.PARTS))
+def test_false_alarms_stay_at_the_requested_rate_for_every_set_of_sensors(name):
+    """With a threshold for each set, over 100 random calibration sets; with one for all, they would not."""
+    rng = np.random.default_rng(0)
+    rows = [rng.permutation(200) for _ in range(100)]
+    worst = 0.0
+    for kinds in (("heavy",), ("light", "heavy"), ("exponential", "uniform"), ("heavy", "uniform", "constant")):
+        generator = torch.Generator().manual_seed(2)
+        part = made_up.build(name, tuple(good := made_up.normals(kinds, 200, generator)))
+        part.calibrate(made_up.normals(kinds, 12, generator))
+        sets = list(made_up.subsets(part.modalities))
+        scores = {
+            kept: made_up.scores(part, good, made_up.only(part.modalities, kept, 200)).double().numpy() for kept in sets
+        }
+        rates = {kept: [] for kept in sets}
+        for drawn in rows:
+            normals = {kept: Normals(scores[kept][drawn[:23]].tolist(), rule="split") for kept in sets}
+            found = Thresholds(scores=normals, peaks={}, false_alarms=0.1)
+            for kept in sets:
+                held_out = scores[kept][drawn[23:]]
+                rates[kept].append((held_out > found.images[kept].value).mean())
+                worst = max(worst, float((held_out > found.images[part.modalities].value).mean()))
+        for kept, alarms in rates.items():
+            assert np.mean(alarms) <= 0.1 + 2 * np.std(alarms) / 10, (kinds, kept)
+    if name != "max":
+        assert worst > 0.3

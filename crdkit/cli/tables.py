@@ -45,14 +45,13 @@ def show_metrics(metrics: Mapping[str, Any]) -> None:
 
 
 def comparison_table(found: Comparison) -> Table:
-    """Return a table in percent, one row per metric; p-values are fractions."""
+    """Return a table in percent, one row per metric that can be computed; p-values are fractions."""
     table = Table(title=f"first: {found.first}\nsecond: {found.second}", title_justify="left")
     table.add_column("percent")
     for name in ("first", "second", "difference", "95 % interval", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     for key, one in found.metrics.items():
         if one is None:
-            table.add_row(label(key), *[MISSING] * 5)
             continue
         interval = f"{100 * one.low:+.1f} to {100 * one.high:+.1f}"
         p_value = "< 0.01" if one.p_value < 0.01 else f"{one.p_value:.2f}"
