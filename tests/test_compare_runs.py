@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from test_cli import fails, run
 
+from crdkit.data import SampleRecord
+from crdkit.detector import Detector
 from crdkit.errors import CrdkitError, DataError
-from crdkit.metrics import compare, intervals
+from crdkit.metrics import Rate, compare, error_rates, intervals, recall_at
 from crdkit.runs.compare import _Scored, compare_runs
 from crdkit.runs.directory import read_metrics
 from crdkit.runs.evaluate import rescore
+from crdkit.scoring import Maps
+from crdkit.scoring.certainty import measure_certainty
+from crdkit.scoring.conformal import Normals
+from crdkit.scoring.thresholds import Thresholds
+from crdkit.views.split import LoadedSplit
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +51,45 @@ def test_intervals_are_printed_and_written(finished, tmp_path, capsys):
     assert 0 <= low <= high <= 1
     assert f"{100 * low:.1f} to {100 * high:.1f}" in out
     assert "95 % interval" in out
-    assert "intervals" not in read_metrics(finished)
+    assert not {"intervals", "decisions"} & read_metrics(finished).keys()
+    threshold = Detector.load(finished / "detector").thresholds.images["rgb", "depth"].value
+    decisions = metrics["decisions"]
+    expected = error_rates(scores, labels, threshold)
+    assert Rate(**decisions["false_alarms"]) == expected.false_alarms
+    assert Rate(**decisions["misses"]) == expected.misses
+    assert f"misses: {expected.misses}" in out
+    assert decisions["image_recall_0.05"] == recall_at(scores, labels, 0.05)
+    assert f"found at 5 % false alarms: {100 * decisions['image_recall_0.05']:.1f} %" in out
+
+
+def test_samples_are_judged_by_the_threshold_of_what_they_have():
+    both, alone = ("rgb", "depth"), ("rgb",)
+    thresholds = Thresholds(
+        scores={both: Normals([1.0] * 9, rule="split"), alone: Normals([5.0] * 9, rule="split")},
+        peaks={},
+        false_alarms=0.1,
+    )
+    labels = [0, 0, 1, 1, 1]
+    present = {"rgb": torch.tensor([1, 1, 1, 1, 0]).bool(), "depth": torch.tensor([1, 0, 1, 0, 1]).bool()}
+    records = [
+        SampleRecord(sample_id=f"{row}", split="test", label=label, defect_type="x", files={})
+        for row, label in enumerate(labels)
+    ]
+    split = LoadedSplit(records=tuple(records), inputs={"rgb": torch.zeros(5, 3, 2, 2)})
+    maps = Maps(
+        anomaly_map=torch.rand(5, 2, 2),
+        pred_score=torch.tensor([2.0, 2.0, 2.0, 2.0, 9.0]),
+        branches={name: torch.rand(5, 2, 2) for name in both},
+        present=present,
+    )
+    found = measure_certainty(maps, split, thresholds)["decisions"]
+    assert (found["false_alarms"]["count"], found["false_alarms"]["total"]) == (1, 2)
+    assert (found["misses"]["count"], found["misses"]["total"]) == (1, 2)  # none is known without rgb
+    undecided = measure_certainty(maps, split, None)["decisions"]
+    assert undecided["misses"] is undecided["false_alarms"] is None
+    assert undecided["image_recall_0.05"] == pytest.approx(1 / 3)
+    unlabelled = replace(split, records=tuple(replace(record, label=None) for record in records))
+    assert set(measure_certainty(maps, unlabelled, thresholds)["decisions"].values()) == {None}
 
 
 def test_two_runs_are_compared_at_image_and_pixel_level(finished, other, capsys):

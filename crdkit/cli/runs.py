@@ -75,7 +75,7 @@ def evaluate(
         ),
     ] = None,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="Add a 95 % bootstrap interval of each metric, over the test samples.")
+        bool, typer.Option("--intervals", help="Add a 95 % interval of each metric, and errors at the threshold.")
     ] = False,
     as_json: AsJson = False,
     allow_plugins: AllowPlugins = False,
@@ -89,6 +89,7 @@ def evaluate(
     from crdkit.errors import ConfigError
     from crdkit.paper.checkpoints import evaluate_published
     from crdkit.runs.evaluate import evaluate_run
+    from crdkit.scoring.certainty import describe_decisions
 
     if published is None:
         choice = cast(Unusual, unusual)  # which it checks
@@ -107,6 +108,8 @@ def evaluate(
     show_metrics(metrics)
     if intervals:
         show(intervals_table(metrics["aggregate"], metrics["intervals"]))
+        for line in describe_decisions(metrics["decisions"]):
+            show(line)
     if out is not None:
         show(f"report: {out / 'report.html'}")
 

@@ -27,7 +27,8 @@ from crdkit.runs.begin import begin
 from crdkit.runs.directory import finish, write_results
 from crdkit.runs.fingerprint import Fingerprint, Reading, require_same_data
 from crdkit.runs.provenance import run_hashes
-from crdkit.scoring.measure import measure, measure_intervals
+from crdkit.scoring.certainty import measure_certainty
+from crdkit.scoring.measure import measure
 from crdkit.training import EpochLog
 from crdkit.training.step import uses_bf16
 from crdkit.views.loading import load_splits
@@ -224,7 +225,7 @@ class Pipeline:
             save: whether the detector is written too.
             world_size: number of ranks that trained it.
             students: where they come from, if they were not trained here.
-            intervals: whether bootstrap intervals of the metrics are computed, too.
+            intervals: whether bootstrap intervals of the metrics, and errors of the decisions, are computed, too.
         """
         scored = self.splits["test" if "test" in self.splits else "validation"]
         environment = self._environment(detector.device, world_size=world_size)
@@ -232,7 +233,7 @@ class Pipeline:
             maps = detector.score(scored)
             measured = measure(maps, scored, sampled_thresholds=self.config.scoring.sampled_thresholds)
             if intervals:
-                measured["intervals"] = measure_intervals(maps, scored)
+                measured |= measure_certainty(maps, scored, detector.thresholds)
         metrics = self._metrics(measured, present=scored.present or {}, environment=environment)
         if students is not None:
             metrics["students"] = students

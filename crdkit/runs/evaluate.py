@@ -35,7 +35,8 @@ def evaluate_run(
         out: new or empty folder for metrics.json, scores.csv and report.html.
         allow_plugins: import and run the code that the detector names, because you trust who made it.
         unusual: what to do about sensors that are not what the detector was trained on: "error", "warn" or "ignore".
-        intervals: add ``intervals``, a 95 % bootstrap interval of each metric; see `crdkit.metrics.intervals`.
+        intervals: add ``intervals``, a 95 % bootstrap interval of each metric (see `crdkit.metrics.intervals`), and
+            ``decisions``: false alarms and misses at the detector's thresholds, recall at few false alarms.
 
     Raises:
         UntrustedCodeError: the detector names code to import, and ``allow_plugins`` is false.

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from crdkit.scoring.intervals import intervals
 from crdkit.scoring.metrics import Regions, evaluate, label_regions
 from crdkit.scoring.scorer import Maps
 from crdkit.views.split import LoadedSplit
@@ -47,17 +46,6 @@ def measure(maps: Maps, split: LoadedSplit, *, sampled_thresholds: bool = False)
             found = metrics_of(maps.anomaly_map, (labels == 0) | (kinds == kind), maps.pred_score, sampled=False)
             defects[str(kind)] = {key: found[key] for key in DEFECT_METRICS}
     return {"aggregate": aggregate, "branches": branches, "defect_types": defects}
-
-
-def measure_intervals(maps: Maps, split: LoadedSplit) -> dict[str, list[float] | None]:
-    """Return the entry ``intervals`` of metrics.json: [low, high] of each metric of the fused map at 95 %.
-
-    See `crdkit.metrics.intervals`. All are None if the samples have no labels.
-    """
-    if split.labels is None:
-        return dict.fromkeys(measure(maps, split)["aggregate"])
-    found = intervals(maps.anomaly_map, split.masks, maps.pred_score, labels=split.labels)
-    return {name: None if interval is None else list(interval) for name, interval in found.items()}
 
 
 def _evaluate(
