@@ -51,14 +51,15 @@ def test_a_folder_of_the_detectors_layout(capsys, finished, scans, tmp_path):
     found, judged = printed.splitlines()
     assert found == f"{out}: {len(expected)} samples, {sum(row['pred_label'] == '1' for row in rows)} anomalous"
     assert judged == Detector.load(finished / "detector").thresholds.describe()
-    assert [list(row) for row in rows] == [[*row, "pred_label", "threshold", "p_value"] for row in expected]
+    assert [list(row) for row in rows] == [list(row) for row in expected]
     for row, one in zip(rows, expected, strict=True):
         assert [row[key] for key in ("image_path", "defect_type", "gt_label")] == [
             one[key] for key in ("image_path", "defect_type", "gt_label")
         ]
         for key in ("pred_score", "pred_score_rgb", "pred_score_depth"):
             assert float(row[key]) == pytest.approx(float(one[key]), rel=1e-4)
-    assert {path.name for path in out.iterdir()} == {"scores.csv", "anomaly_maps", "branch_maps", "overlays"}
+    written = {path.name for path in out.iterdir()} - {"masks"}  # not there without a pixel threshold
+    assert written == {"scores.csv", "predictions.jsonl", "anomaly_maps", "branch_maps", "overlays"}
     maps = sorted(path.relative_to(out / "anomaly_maps") for path in out.glob("anomaly_maps/*/*.tiff"))
     assert len(maps) == len(expected)
     detector = Detector.load(finished / "detector", device="cpu")
@@ -77,7 +78,7 @@ def test_a_folder_of_the_detectors_layout(capsys, finished, scans, tmp_path):
     code, printed, _ = run(capsys, "--quiet", "predict", finished / "detector", scans)
     assert code == 0
     lines = printed.splitlines()
-    assert lines[0].split() == ["image_path", "pred_score", "p_value", "pred_label"]
+    assert lines[0].split() == ["image_path", "pred_score", "p_value", "pred_label", "regions", "raised_by"]
     assert [line.split()[0] for line in lines[1:-1]] == [row["image_path"] for row in expected]
 
 
@@ -171,7 +172,7 @@ def test_a_failure_at_the_end_leaves_nothing(finished, scans, tmp_path, monkeypa
     def stop(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("crdkit.detector.files._colour", stop)
+    monkeypatch.setattr("crdkit.detector._pictures.Pictures.colour", stop)
     assert main(["--quiet", "predict", str(finished), str(scans), "--out", str(tmp_path / "out")]) == 130
     assert list(tmp_path.iterdir()) == []
 
@@ -230,6 +231,6 @@ def one_sample_here(scans, tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("one_sample_here")
 def test_the_pages_python_runs_as_printed(capsys, finished, samples):
-    code = PAGE.read_text().split("```python\n")[1].split("```")[0]
+    code = PAGE.read_text().split("## In Python")[1].split("```python\n")[1].split("```")[0]
     exec(code.replace("runs/bagel", str(finished)), {"samples": samples})
     assert len(capsys.readouterr().out.splitlines()) == len(samples)

@@ -75,8 +75,17 @@ def test_two_prepared_samples_can_be_compared(detector, samples):
 def test_it_is_json_under_the_names_of_scores_csv(found):
     read = json.loads(json.dumps(found.to_dict()))
     assert list(read) == [
-        *("image_path", "pred_score", "pred_label", "threshold", "p_value", "pred_scores", "missing"),
-        *("anomaly_map", "maps"),
+        *(
+            "image_path",
+            "pred_score",
+            "pred_label",
+            "threshold",
+            "p_value",
+            "pred_scores",
+            "missing",
+            "pixel_threshold",
+        ),
+        *("regions", "attribution", "attribution_paths", "attribution_sensors", "anomaly_map", "maps"),
     ]
     assert (read["pred_score"], read["pred_scores"]) == (1.25, {"rgb": 0.5, "depth": 0.75})
     assert (read["missing"], read["pred_label"]) == (["thermal"], None)
@@ -86,7 +95,7 @@ def test_it_is_json_under_the_names_of_scores_csv(found):
     for name, values in found.maps.items():
         np.testing.assert_array_equal(np.array(read["maps"][name], np.float32), values)
     small = json.dumps(found.to_dict(maps=False))
-    assert len(small) < 250
+    assert len(small) < 400
     assert json.loads(small).keys() == read.keys() - {"anomaly_map", "maps"}
 
 

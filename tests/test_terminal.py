@@ -131,7 +131,8 @@ def test_evaluate_and_predict_as_json(capsys, finished, scans):
     assert len(found["samples"]) == metrics["counts"]["test"]
     first = found["samples"][0]
     assert first["missing"] == []
-    assert set(first) == {"image_path", "pred_score", "pred_label", "threshold", "p_value", "pred_scores", "missing"}
+    assert {"image_path", "pred_score", "pred_label", "threshold", "p_value", "pred_scores", "missing"} < set(first)
+    assert {"pixel_threshold", "regions", "attribution", "attribution_paths", "attribution_sensors"} < set(first)
     assert set(first["pred_scores"]) == {"rgb", "depth"}
 
 

@@ -59,6 +59,12 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(_finite(document), indent=2, allow_nan=False, default=str) + "\n")
 
 
+def print_json_line(document: Any) -> None:
+    """Print one JSON document as one line, at once; numbers that are not finite become null."""
+    sys.stdout.write(json.dumps(_finite(document), allow_nan=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _finite(entry) for key, entry in value.items()}

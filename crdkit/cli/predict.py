@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from crdkit._core.printable import printable
 from crdkit.cli.arguments import AllowPlugins, AsJson, UnusualSensors
+from crdkit.errors import ConfigError
 
-_LABELS = {True: "anomalous", False: "normal", None: ""}
+if TYPE_CHECKING:
+    from crdkit.detector import Detector
+    from crdkit.detector.files import Inputs
 
 
 def predict(
@@ -24,49 +26,83 @@ def predict(
             "Also data.KEY=VALUE, training.device=..., training.batch_size=...",
         ),
     ],
-    out: Annotated[Path | None, typer.Option(help="New folder for scores.csv, raw maps and overlays.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="New folder for scores.csv, predictions.jsonl, maps, masks and overlays.")
+    ] = None,
     *,
     compile_first: Annotated[
         bool, typer.Option("--compile", help="Compile for some seconds first, to predict faster on a CPU.")
     ] = False,
     as_json: AsJson = False,
+    as_lines: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a line, sample by sample.")] = False,
+    attribution: Annotated[
+        str,
+        typer.Option(
+            metavar="alarms|always|never", help="Which samples to say for, which modality raised the fused map."
+        ),
+    ] = "alarms",
     allow_plugins: AllowPlugins = False,
     unusual: UnusualSensors = "error",
 ) -> None:
-    """Score new samples: print a table, or write scores, raw maps and overlays (--out)."""
+    """Score new samples: print a table, or write scores, maps, masks and overlays (--out)."""
     from crdkit._core.files import require_new_folder
-    from crdkit.cli.documents import prediction
-    from crdkit.cli.output import print_json
-    from crdkit.detector import Unusual
-    from crdkit.detector.files import open_detector, predict_inputs, write_predictions
+    from crdkit.detector import Unusual, WhenAttributed
+    from crdkit.detector.files import open_detector
 
+    if as_lines and (as_json or out is not None):
+        other = "--json" if as_json else "--out, whose folder holds them as predictions.jsonl"
+        raise ConfigError(f"give --jsonl or {other}")
     detector, samples = open_detector(folder, inputs, allow_plugins=allow_plugins)
-    detector.unusual = cast(Unusual, unusual)  # which it checks
+    detector.unusual = cast(Unusual, unusual)  # both are checked there
+    detector.attribution = cast(WhenAttributed, attribution)
     if out is not None:
         require_new_folder(out)
     if compile_first:
         detector.compile()
     if out is not None:
-        written = write_predictions(detector, samples, out)
-        if as_json:
-            print_json({"out": str(out), **written._asdict()})
-            return
-        judged = f", {written.anomalous} anomalous" if detector.thresholds else ""
-        typer.echo(f"{out}: {written.samples} {'sample' if written.samples == 1 else 'samples'}{judged}")
-        if detector.thresholds:
-            typer.echo(detector.thresholds.describe())
-        return
+        _write(detector, samples, out, as_json=as_json)
+    elif as_json or as_lines:
+        _print_documents(detector, samples, as_lines=as_lines)
+    else:
+        _print_table(detector, samples)
+
+
+def _write(detector: Detector, samples: Inputs, out: Path, *, as_json: bool) -> None:
+    from crdkit.cli.output import print_json
+    from crdkit.detector.files import write_predictions
+
+    written = write_predictions(detector, samples, out)
     if as_json:
-        with closing(predict_inputs(detector, samples)) as predicted:
-            print_json({"samples": [prediction(samples.path(record), found) for record, _, found in predicted]})
+        print_json({"out": str(out), **written._asdict()})
         return
-    width = max(len(printable(samples.path(record))) for record in samples.records)
     thresholds = detector.thresholds
-    typer.echo(f"{'image_path':<{width}}  pred_score" + ("  p_value  pred_label" if thresholds else ""))
+    judged = f", {written.anomalous} anomalous" if thresholds else ""
+    typer.echo(f"{out}: {written.samples} {'sample' if written.samples == 1 else 'samples'}{judged}")
+    if thresholds:
+        typer.echo(thresholds.describe())
+
+
+def _print_documents(detector: Detector, samples: Inputs, *, as_lines: bool) -> None:
+    from crdkit.cli.documents import prediction
+    from crdkit.cli.output import print_json, print_json_line
+    from crdkit.detector.files import predict_inputs
+
     with closing(predict_inputs(detector, samples)) as predicted:
-        for record, _, found in predicted:
-            without = f"  without {', '.join(found.missing)}" if found.missing else ""
-            judged = f"  {found.p_value:<7.3g}  {_LABELS[found.label]:<10}" if found.p_value is not None else ""
-            typer.echo(f"{printable(samples.path(record)):<{width}}  {found.score:<10.6g}{judged}{without}".rstrip())
+        documents = (prediction(samples.path(record), found) for record, _, found in predicted)
+        if not as_lines:
+            print_json({"samples": list(documents)})
+            return
+        for document in documents:
+            print_json_line(document)
+
+
+def _print_table(detector: Detector, samples: Inputs) -> None:
+    from crdkit.cli.predictions import table
+    from crdkit.detector.files import predict_inputs
+
+    thresholds = detector.thresholds
+    with closing(predict_inputs(detector, samples)) as predicted:
+        for line in table(samples, predicted, judged=thresholds is not None):
+            typer.echo(line)
     if thresholds:
         typer.echo(thresholds.describe())

@@ -1,6 +1,7 @@
 """A trained detector: saved, loaded, used for predictions."""
 
 from crdkit.detector._decide import Decided
+from crdkit.detector._explaining import WhenAttributed
 from crdkit.detector._samples import PreparedSample
 from crdkit.detector._saved import detector_folder, read_config, read_thresholds
 from crdkit.detector._unusual import Unusual
@@ -15,6 +16,7 @@ __all__ = [
     "PreparedSample",
     "Region",
     "Unusual",
+    "WhenAttributed",
     "detector_folder",
     "read_config",
     "read_thresholds",

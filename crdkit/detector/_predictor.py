@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +18,9 @@ from crdkit.detector.prediction import Prediction
 from crdkit.model.crd import CRD
 from crdkit.scoring.scorer import Scorer
 from crdkit.scoring.thresholds import Thresholds
+
+Finish = Callable[[Sequence[Prediction], Mapping[str, torch.Tensor], Engine], list[Prediction]]
+"""Turns the predictions of a batch, whose views it is given, into what is returned."""
 
 
 class Predictor:
@@ -41,19 +44,28 @@ class Predictor:
         self._graph = graph
         self._using, self._building = SharedLock(), SharedLock()
 
-    def __call__(self, samples: Sequence[PreparedSample], inputs: Callable[[str], torch.Tensor]) -> list[Prediction]:
+    def __call__(
+        self, samples: Sequence[PreparedSample], inputs: Callable[[str], torch.Tensor], finish: Finish
+    ) -> list[Prediction]:
         """Return the predictions of samples whose (B, C, S, S) views ``inputs`` returns by modality.
 
         Raises:
             CrdkitError: a map is not finite.
         """
+        views: dict[str, torch.Tensor] = {}
+
+        def kept(name: str) -> torch.Tensor:
+            views[name] = inputs(name)
+            return views[name]
+
         with self._using.shared():
             engine = self.ready()
             if not engine.captures:
-                return _predict(engine, samples, inputs)
-        views = {name: inputs(name) for name in self._model.modalities}  # of several threads at a time
+                return finish(_predict(engine, samples, kept), views, engine)
+        views.update({name: inputs(name) for name in self._model.modalities})  # of several threads at a time
         with self._using.alone():
-            return _predict(self.ready(), samples, views.__getitem__)
+            engine = self.ready()
+            return finish(_predict(engine, samples, views.__getitem__), views, engine)
 
     def to(self, device: torch.device) -> None:
         """Move the model and the scorer, and build the engine anew when it is next used."""

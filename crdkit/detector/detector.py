@@ -16,10 +16,10 @@ from crdkit._core.device import select_device
 from crdkit._core.parallel import in_order
 from crdkit.config.run_config import RunConfig
 from crdkit.detector._changes import Changes
-from crdkit.detector._decide import Decides
 from crdkit.detector._engine import Engine
+from crdkit.detector._explaining import Explains
 from crdkit.detector._inputs import SensorData, first_file, require_samples
-from crdkit.detector._predictor import Predictor, judge
+from crdkit.detector._predictor import Predictor
 from crdkit.detector._samples import Preparation, PreparedSample, size_of
 from crdkit.detector._saved import Saved, read_detector, write_detector
 from crdkit.detector._splits import score_split
@@ -35,7 +35,7 @@ from crdkit.views.foreground import outlined_by
 from crdkit.views.split import LoadedSplit, stack_views
 
 
-class Detector(ComparesSensors, Decides):
+class Detector(ComparesSensors, Explains):
     """A trained detector, made by `crdkit.fit` or `Detector.load`; several threads may use it at once.
 
     Args:
@@ -196,7 +196,7 @@ class Detector(ComparesSensors, Decides):
             return stack_views([seen[name](measured, image_size=size) if name in seen else None], size)
 
         sample = PreparedSample(height=height, width=width, views={}, missing=missing, image_path=first_file(sensors))
-        return judge(self._predictor([sample], view), self.thresholds)[0]
+        return self._predictor([sample], view, self._finish)[0]
 
     def predict_batch(self, samples: Sequence[Mapping[str, SensorData]]) -> list[Prediction]:
         """Find defects in several samples at once, each as `predict` takes it; their sizes may differ.
@@ -248,8 +248,9 @@ class Detector(ComparesSensors, Decides):
         if not samples:
             return []
         size = self.config.data.image_size
-        found = self._predictor(samples, lambda name: stack_views([sample.views.get(name) for sample in samples], size))
-        return judge(found, self.thresholds)
+        return self._predictor(
+            samples, lambda name: stack_views([sample.views.get(name) for sample in samples], size), self._finish
+        )
 
     def _prepare(self, sample: tuple[int, Mapping[str, SensorData]]) -> PreparedSample:
         place, sensors = sample

@@ -1,13 +1,14 @@
-"""Predictions of a folder or of one sample's files: read ahead, and written as a table, maps and overlays."""
+"""Predictions of a folder or of one sample's files: read ahead, and written as a table, maps, masks and overlays."""
 
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,19 +20,16 @@ from crdkit.data import UNLABELLED, Dataset, RawSample, SampleRecord, Split
 from crdkit.data.decode import decode
 from crdkit.data.discover import open_samples
 from crdkit.detector._paths import with_paths_of_run
+from crdkit.detector._pictures import Pictures
 from crdkit.detector._samples import PreparedSample
 from crdkit.detector._saved import detector_folder
 from crdkit.detector.detector import Detector
 from crdkit.detector.prediction import Prediction
 from crdkit.errors import ConfigError, DataError, unknown_name
-from crdkit.report.gallery import Scale, heat
-from crdkit.scoring.table import score_columns, score_row, shown_path
+from crdkit.scoring.table import decision_cells, decision_columns, score_columns, score_row, shown_path
 from crdkit.views.split import list_split
 
 _OVERRIDES = ("data.", "training.device", "training.batch_size")
-DECISION = ("pred_label", "threshold", "p_value")
-"""Columns that predictions have besides those of a run; empty where a detector has no thresholds."""
-MAX_MAPS, MAX_VALUES = 4096, 512  # which set the colour scale of overlays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,97 +188,39 @@ class Written(NamedTuple):
 
 
 def write_predictions(detector: Detector, inputs: Inputs, out: Path) -> Written:
-    """Write scores.csv, and raw maps and overlays at each input's size, and return how many samples there were.
+    """Write scores.csv, predictions.jsonl, maps, masks and overlays, and return how many samples there were.
 
-    ``anomaly_maps/<sample>.tiff`` and ``branch_maps/<modality>/<sample>.tiff`` hold float32 (H, W);
-    ``overlays/<sample>.png`` the fused map in colours that run from the median to the 99.8th percentile of all.
+    At the input's size, ``anomaly_maps/<sample>.tiff`` and ``branch_maps/<modality>/<sample>.tiff`` hold float32
+    (H, W), and ``masks/<sample>.png`` is 255 where anomalous; ``overlays/<sample>.png`` is the fused map in colours
+    that run from the median to the 99.8th percentile of all, with an outline around each region. A line of
+    predictions.jsonl is `Prediction.to_dict` without maps.
 
     Raises:
         CrdkitError: ``out`` exists and is not empty, or cannot be written; it is written atomically.
         DataError: a sample cannot be read.
     """
     branches, flagged = tuple(detector.views), detector.config.training.modality_dropout > 0
-    written: list[PurePosixPath] = []
+    header = [*score_columns(branches, flagged=False), *decision_columns(branches), *(["missing"] if flagged else [])]
     anomalous = 0
-    values = _ValueSample()
     with new_folder(out) as folder:
-        with (folder / "scores.csv").open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow([*score_columns(branches, flagged=False), *DECISION, *(["missing"] if flagged else [])])
+        pictures = Pictures(folder, branches)
+        with (
+            (folder / "scores.csv").open("w", encoding="utf-8", newline="") as scores,
+            (folder / "predictions.jsonl").open("w", encoding="utf-8") as lines,
+        ):
+            table = csv.writer(scores, lineterminator="\n")
+            table.writerow(header)
             for record, picture, found in predict_inputs(detector, inputs):
-                scores = {name: found.scores.get(name) for name in branches}
-                row = score_row(record, path=inputs.path(record), score=found.score, branches=scores)
-                row += [
-                    "" if value is None else f"{value:.9g}" for value in (found.label, found.threshold, found.p_value)
-                ]
+                shown = inputs.path(record)
+                by_branch = {name: found.scores.get(name) for name in branches}
+                row = score_row(record, path=shown, score=found.score, branches=by_branch)
+                row += decision_cells(found, branches)
                 table.writerow([*row, " ".join(found.missing)] if flagged else row)
-                name = _file_name(record)
-                _write_maps(folder, name, found)
-                _write_png(_output_path(folder, "overlays", name, ".png"), picture)  # coloured once the scale is known
-                values.add(found.anomaly_map)
-                written.append(name)
+                lines.write(json.dumps({**found.to_dict(maps=False), "image_path": shown}) + "\n")
+                pictures.add(record, picture, found)
                 anomalous += found.label is True
-        scale = values.scale()
-        for name in written:
-            _colour(folder, name, scale)
-    return Written(len(written), anomalous)
-
-
-class _ValueSample:
-    """A sample of the values of all maps so far, in bounded memory."""
-
-    def __init__(self) -> None:
-        self._stride, self._seen = 1, 0
-        self._kept: list[np.ndarray] = []
-
-    def add(self, values: np.ndarray) -> None:
-        if self._seen % self._stride == 0:
-            places = np.linspace(0, values.size - 1, min(MAX_VALUES * 8, values.size)).astype(np.intp)
-            self._kept.append(np.append(values.reshape(-1)[places][::8], values.max()))
-        self._seen += 1
-        if len(self._kept) > MAX_MAPS:
-            self._kept, self._stride = self._kept[::2], 2 * self._stride
-
-    def scale(self) -> Scale:
-        return Scale.of(np.concatenate(self._kept))
-
-
-def _write_maps(folder: Path, name: PurePosixPath, found: Prediction) -> None:
-    import tifffile
-
-    tifffile.imwrite(_output_path(folder, "anomaly_maps", name, ".tiff"), found.anomaly_map)
-    for modality, values in found.maps.items():
-        tifffile.imwrite(_output_path(folder, f"branch_maps/{modality}", name, ".tiff"), values)
-
-
-def _colour(folder: Path, name: PurePosixPath, scale: Scale) -> None:
-    import tifffile
-    from PIL import Image
-
-    path = _output_path(folder, "overlays", name, ".png")
-    values = np.asarray(tifffile.imread(_output_path(folder, "anomaly_maps", name, ".tiff")))
-    with Image.open(path) as picture:
-        under = np.asarray(picture)
-    _write_png(path, heat(values, scale=scale, underlay=under, side=max(values.shape)))
-
-
-def _write_png(path: Path, image: np.ndarray) -> None:
-    from PIL import Image
-
-    Image.fromarray(np.ascontiguousarray(image)).save(path)
-
-
-def _output_path(folder: Path, kind: str, name: PurePosixPath, ending: str) -> Path:
-    path = folder / kind / name.parent / f"{name.name}{ending}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _file_name(record: SampleRecord) -> PurePosixPath:
-    """Return the sample's id as a path that stays below the output folder."""
-    return PurePosixPath(
-        *("up" if part == ".." else part for part in PurePosixPath(record.sample_id).parts if part != "/")
-    )
+        pictures.colour()
+    return Written(pictures.count, anomalous)
 
 
 def _picture(sensors: Mapping[str, np.ndarray], prepared: PreparedSample) -> np.ndarray:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from crdkit.scoring.regions import Region
+
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Prediction:
@@ -22,8 +24,10 @@ class Prediction:
         Prediction(score=1, scores={'rgb': 0, 'depth': 1}, size=(4, 6))
         >>> found.anomaly_map.shape, max(found.scores, key=found.scores.get)
         ((4, 6), 'depth')
-        >>> sorted(found.to_dict(maps=False))
-        ['image_path', 'missing', 'p_value', 'pred_label', 'pred_score', 'pred_scores', 'threshold']
+        >>> list(found.to_dict(maps=False))[:5]
+        ['image_path', 'pred_score', 'pred_label', 'threshold', 'p_value']
+        >>> found.label, found.mask, found.regions, found.attribution
+        (None, None, [], None)
     """
 
     anomaly_map: np.ndarray
@@ -42,6 +46,15 @@ class Prediction:
     """Share of normal samples that score as high or higher, this one included; None as ``threshold``."""
     pixel_threshold: float | None = None
     """Pixels of the fused map above it are anomalous; None as ``threshold``."""
+    regions: list[Region] = field(default_factory=list)
+    """Regions of the mask, the highest first; none without a mask, and none if no pixel is above the threshold."""
+    attribution: dict[str, float] | None = None
+    """Which modality raised an alarm, in shares that sum to 1 (`crdkit.scoring.attribution`): what came through its own
+    branch, and through its amplifiers into others. None where no alarm is, see `Detector.attribution`."""
+    attribution_paths: dict[str, dict[str, float]] | None = None
+    """The same by modality and branch: ``["rgb"]["depth"]`` came from rgb through its amplifier into depth's branch."""
+    attribution_sensors: dict[str, float] | None = None
+    """The same by sensor: modalities that see one sensor are added up; "a+b" is a modality that sees two."""
     image_path: str | None = None
     """The sample's first file, if it was read from files."""
 
@@ -78,6 +91,11 @@ class Prediction:
             "p_value": self.p_value,
             "pred_scores": {name: float(score) for name, score in self.scores.items()},
             "missing": list(self.missing),
+            "pixel_threshold": self.pixel_threshold,
+            "regions": [region.to_dict() for region in self.regions],
+            "attribution": self.attribution,
+            "attribution_paths": self.attribution_paths,
+            "attribution_sensors": self.attribution_sensors,
             **(arrays if maps else {}),
         }
 

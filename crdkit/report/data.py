@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from crdkit.errors import CrdkitError
+from crdkit.scoring.table import Decided
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,8 @@ class ReportData:
     """(N, C, H, W) by modality, C 1 or 3; floats in [0, 1] or uint8."""
     history: Sequence[Mapping[str, float]]
     """One entry per epoch: ``{"epoch": 1, "loss": ..., "seconds": ...}``."""
+    decided: Sequence[Decided] | None = None
+    """What was decided of each sample; None if nothing was, as in runs without thresholds."""
     notes: Sequence[str] = ()
     """Plain warnings for the top of the report."""
     normals_only: bool = False
@@ -58,6 +61,7 @@ class ReportData:
             "scores": self.scores,
             "maps": self.maps,
             "masks": self.masks,
+            "decided": self.decided,
         }
         sized |= {f"branch_maps[{name!r}]": maps for name, maps in self.branch_maps.items()}
         sized |= {f"inputs[{name!r}]": images for name, images in self.inputs.items()}

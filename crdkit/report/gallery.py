@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crdkit.report.decisions import decision, legend
+from crdkit.report.marks import grown, mark_regions
+from crdkit.report.wording import count_in_words
+
 if TYPE_CHECKING:
+    import torch
     from matplotlib.figure import Figure
 
     from crdkit.report.data import ReportData
@@ -18,6 +23,8 @@ if TYPE_CHECKING:
 COLOURS = "inferno"  # its brightness rises evenly: readable with any colour vision and in greyscale print
 UNDERLAY = 0.3  # brightness of the input that shows through where there is no heat
 OUTLINE = (0, 229, 255)
+SIZE = 40
+"""The most samples that a gallery shows."""
 BUDGET = 4_500_000  # bytes of base64; smaller and coarser thumbnails are tried until the gallery fits
 SIZES = ((160, 82), (128, 75), (96, 65))  # longest side in pixels, JPEG quality
 
@@ -74,6 +81,11 @@ def order(labels: np.ndarray | None, scores: np.ndarray) -> list[int]:
     return [int(index) for index in np.lexsort((np.arange(len(scores)), margin, -mistakes(labels, scores)))]
 
 
+def most_telling(labels: np.ndarray | None, scores: torch.Tensor, *, size: int = SIZE) -> list[int]:
+    """Return the samples of a gallery of at most ``size``, in order."""
+    return order(labels, scores.cpu().numpy())[: max(size, 0)]
+
+
 def build(data: ReportData, *, size: int) -> dict[str, Any]:
     """Return what the template needs for the gallery of at most ``size`` samples."""
     chosen = order(data.labels, data.scores)[: max(size, 0)]
@@ -94,6 +106,7 @@ def build(data: ReportData, *, size: int) -> dict[str, Any]:
         ],
         "gradient": ", ".join(f"rgb({r} {g} {b})" for r, g, b in _colours()[::15].tolist()),
         "outlined": data.masks is not None,
+        "regions": legend(data.branch_maps) if any(found.regions for found in data.decided or ()) else [],
     }
 
 
@@ -172,6 +185,7 @@ def _sample(data: ReportData, index: int, *, scales: Sequence[Scale], side: int,
         "anomalous": label,
         "score": f"{float(data.scores[index]):.4g}",
         **_verdict(data, index),
+        "decision": None if data.decided is None else decision(data.decided[index], list(data.branch_maps)),
         "groups": [tiles[:inputs], tiles[inputs:]],
     }
 
@@ -202,9 +216,15 @@ def _images(data: ReportData, index: int, *, scales: Sequence[Scale], side: int)
     for (name, maps), scale in zip(_all_maps(data), scales, strict=True):
         coloured = heat(maps[index], scale=scale, underlay=pictures.get(name, first), side=side)
         tiles.append((f"{name} map", coloured, f"{name} anomaly map"))
+    name, fused, text = tiles[-1]
     if mask is not None and mask.any():
-        name, fused, text = tiles[-1]
-        tiles[-1] = (name, _outline(fused, mask), f"{text}, mask outlined,")
+        fused, text = _outline(fused, mask), f"{text}, mask outlined,"
+    found = None if data.decided is None else data.decided[index]
+    if found is not None and found.mask is not None and found.regions:
+        modalities = list(data.branch_maps)
+        fused = mark_regions(fused, found.regions, found.mask, modalities=modalities, names=False)
+        text = f"{text}, {count_in_words(found)} outlined,"
+    tiles[-1] = (name, fused, text)
     return tiles
 
 
@@ -229,11 +249,9 @@ def heat(values: np.ndarray, *, scale: Scale, underlay: np.ndarray | None, side:
 
 def _outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Draw a cyan line and a dark seam around the mask, clear of it so that thin defects stay visible."""
-    inside = _dilate(_dilate(_resize(_mask_to_rgb(mask), exact=image.shape[:2])[..., 0] > 0))
-    outer = inside
-    for _ in range(max(1, max(inside.shape) // 128)):
-        outer = _dilate(outer)
-    line, seam = outer & ~inside, _dilate(outer) & ~outer
+    inside = grown(_resize(_mask_to_rgb(mask), exact=image.shape[:2])[..., 0] > 0, 2)
+    outer = grown(inside, max(1, max(inside.shape) // 128))
+    line, seam = outer & ~inside, grown(outer) & ~outer
     drawn = image.copy()
     drawn[seam] = drawn[seam] // 3
     drawn[line] = OUTLINE
@@ -242,16 +260,6 @@ def _outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _mask_to_rgb(mask: np.ndarray) -> np.ndarray:
     return np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
-
-
-def _dilate(mask: np.ndarray) -> np.ndarray:
-    """Return the mask and the four neighbours of each of its pixels."""
-    grown = mask.copy()
-    grown[1:] |= mask[:-1]
-    grown[:-1] |= mask[1:]
-    grown[:, 1:] |= mask[:, :-1]
-    grown[:, :-1] |= mask[:, 1:]
-    return grown
 
 
 def _resize(image: np.ndarray, side: int = 1, *, exact: Sequence[int] | None = None) -> np.ndarray:

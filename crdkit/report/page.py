@@ -12,10 +12,11 @@ import numpy as np
 
 from crdkit._core.files import write_bytes
 from crdkit.report.data import ReportData
+from crdkit.report.gallery import SIZE
 from crdkit.scoring.names import HEADLINE, METRICS, MISSING, label, percent
 
 
-def write_report(data: ReportData, path: Path, *, figures: Path | None = None, gallery_size: int = 40) -> None:
+def write_report(data: ReportData, path: Path, *, figures: Path | None = None, gallery_size: int = SIZE) -> None:
     """Write the report of ``data`` to ``path``, and its figures as PNG and SVG into the folder ``figures``.
 
     The same data gives the same bytes. The file refers to nothing outside itself.

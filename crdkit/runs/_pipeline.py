@@ -23,6 +23,7 @@ from crdkit.detector import Detector
 from crdkit.errors import DataError, MissingSplitError
 from crdkit.model.crd import CRD
 from crdkit.model.shapes import feature_bytes
+from crdkit.report.gallery import most_telling
 from crdkit.runs.begin import begin
 from crdkit.runs.directory import finish, write_results
 from crdkit.runs.fingerprint import Fingerprint, Reading, require_same_data
@@ -242,7 +243,15 @@ class Pipeline:
                 detector.save(folder / "detector")
             saved = folder / "detector" if save else None
             metrics["hashes"] = run_hashes(self.config, data=self.fingerprint, detector=saved)
-            write_results(folder, config=self.config, metrics=metrics, maps=maps, split=scored, history=history)
+            write_results(
+                folder,
+                config=self.config,
+                metrics=metrics,
+                maps=maps,
+                split=scored,
+                history=history,
+                decided=detector.decide_split(scored, maps, attributed=most_telling(scored.labels, maps.pred_score)),
+            )
             finish(folder, metrics)
         return metrics
 

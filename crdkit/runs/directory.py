@@ -16,7 +16,7 @@ from crdkit.errors import ConfigError, CrdkitError, UntrustedCodeError
 from crdkit.report.data import ReportData
 from crdkit.report.page import write_report
 from crdkit.scoring.scorer import Maps
-from crdkit.scoring.table import scores_csv
+from crdkit.scoring.table import Decided, scores_csv
 from crdkit.training import EpochLog
 from crdkit.views.split import LoadedSplit
 
@@ -92,9 +92,11 @@ def write_results(
     maps: Maps,
     split: LoadedSplit,
     history: Sequence[EpochLog],
+    decided: Sequence[Decided] | None = None,
 ) -> None:
     """Write scores.csv, and report.html with figures/."""
-    write_text(folder / "scores.csv", scores_csv(maps, split.records, root=config.data.root))
+    table = scores_csv(maps, split.records, root=config.data.root, decided=decided)
+    write_text(folder / "scores.csv", table)
     data = ReportData(
         title=config.data.category or (config.data.root or Path(config.data.name)).name,
         subtitle=" + ".join(config.modalities),
@@ -109,6 +111,7 @@ def write_results(
         masks=None if split.masks is None else split.masks.numpy(),
         inputs={name: values.cpu().numpy() for name, values in split.inputs.items()},
         history=[_curve_point(log) for log in history],
+        decided=decided,
         notes=_report_notes(metrics),
         normals_only=metrics["counts"]["test"] is None,
     )

@@ -76,7 +76,8 @@ def attribute(
         aggregation: calibrated.
         maps: by modality that the sample has, its unsmoothed (S, S) map.
         without_amplifier: by target and source, the target's map without the source's amplifier.
-        place: (S, S) weights of the pixels, smoothed as the fused map is.
+        place: (S, S) weights of the pixels, smoothed as the fused map is. Maps are fused pixel by pixel, and only where
+            these are not 0.
     """
     rows, columns = (place.sum(dim=axis).nonzero().flatten() for axis in (1, 0))
     crop = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
