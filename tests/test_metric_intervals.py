@@ -98,7 +98,7 @@ def test_evaluate_returns_no_more_than_it_did():
         (lambda: error_rates([1.0, 2.0], [0], 0.5), r"labels \(shape \(1,\)\) must be \(2,\), one value per image"),
         (lambda: error_rates([math.nan], [0], 0.5), r"scores .* must be finite numbers"),
         (lambda: metrics.Rate.of_counts(3, 2), r"count \(=3\) must be from 0 to total \(=2\)"),
-        (lambda: recall_at([1.0], [0], 0), r"false_alarms \(=\[0\]\) must be false-positive rates in \(0, 1\]"),
+        (lambda: recall_at([1.0], [0], 0), r"false_alarms \(=0\) must be a rate above 0 and at most 1"),
         (lambda: intervals(None, None), r"neither maps nor scores are given"),
         (lambda: intervals(np.zeros((2, 1, 1)), None), r"neither labels nor masks of the maps are given"),
         (lambda: intervals(None, None, [1.0], labels=[0], resamples=0), r"resamples \(=0\) must be an integer of at"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,12 +91,25 @@ def check_limits(limits: Sequence[float], *, name: str = "limits") -> dict[str, 
     """Name the rates: 0.3 is "0.30", but 0.005 stays itself."""
     vector = to_host(as_array(limits))
     if vector.ndim != 1 or vector.dtype.kind not in "fiu" or not all(0 < limit <= 1 for limit in limits):
-        raise CrdkitError(f"{name} (={limits}) must be false-positive rates in (0, 1]")
+        shown = shorten(" ".join(str(limits).split()))
+        raise CrdkitError(f"{name} (={shown}) must be false-positive rates in (0, 1]")
     return {max(f"{limit:.2f}", f"{limit:g}", key=len): limit for limit in limits}
 
 
 def check_share(name: str, value: float, *, what: str) -> float:
     """Refuse what is no number above 0 and below 1, such as a confidence level."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating)) or not 0 < value < 1:
-        raise CrdkitError(f"{name} (={shorten(repr(value))}) must be {what} above 0 and below 1")
-    return float(value)
+    number = check_number(name, value, what=f"{what} above 0 and below 1")
+    if not 0 < number < 1:
+        raise CrdkitError(f"{name} (={number:g}) must be {what} above 0 and below 1")
+    return number
+
+
+def check_number(name: str, value: float, *, what: str) -> float:
+    """Return a number, infinite ones included, as a float; refuse NaN and anything else."""
+    try:
+        number = math.nan if isinstance(value, (bool, str, bytes)) or np.ndim(value) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if math.isnan(number):
+        raise CrdkitError(f"{name} (={shorten(' '.join(repr(value).split()))}) must be {what}")
+    return number

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from crdkit.errors import CrdkitError, shorten
 from crdkit.scoring._checks import (
+    as_array,
     check_labels,
     check_limits,
     check_maps,
@@ -92,7 +93,7 @@ def intervals(
         True
     """
     measured = _Measured(maps, masks, scores, labels=labels, regions=regions, limits=limits, recalls=recalls)
-    _check_resampling(resamples, level)
+    _check_resampling(resamples, level, seed)
     found = measured.at(draw(measured.labels, resamples, seed=seed))
     return {name: _interval(values, level) for name, values in found.items()}
 
@@ -149,19 +150,24 @@ def compare(
     """
     if (first is None) != (second is None):
         raise CrdkitError("maps of one detector only; give those of both, or scores of both and no maps")
-    if first is not None and second is not None and tuple(first.shape) != tuple(second.shape):
+    if scores is not None and (not isinstance(scores, (tuple, list)) or len(scores) != len(("first", "second"))):
+        raise CrdkitError(f"scores (={shorten(repr(scores))}) must be a pair, those of both detectors")
+    if first is not None and second is not None:
+        first, second = as_array(first), as_array(second)
+        if tuple(first.shape) != tuple(second.shape):
+            raise CrdkitError(
+                f"the maps of the two detectors (shapes {tuple(first.shape)} and {tuple(second.shape)}) must be of "
+                "the same samples"
+            )
+    pair = None if scores is None else [check_scores(values) for values in scores]
+    if pair is not None and len(pair[0]) != len(pair[1]):
         raise CrdkitError(
-            f"the maps of the two detectors (shapes {tuple(first.shape)} and {tuple(second.shape)}) must be of the "
-            "same samples"
+            f"scores of {len(pair[0])} and of {len(pair[1])} samples; compare detectors on the same samples"
         )
-    _check_resampling(resamples, level)
+    _check_resampling(resamples, level, seed)
     both = []
     for index, maps in enumerate((first, second)):
-        of = None if scores is None else scores[index]
-        if index and scores is not None and len(scores[0]) != len(scores[1]):
-            raise CrdkitError(
-                f"scores of {len(scores[0])} and of {len(scores[1])} samples; compare detectors on the same samples"
-            )
+        of = None if pair is None else pair[index]
         part = _Measured(maps, masks, of, labels=labels, regions=regions, limits=limits, recalls=recalls)
         weights = np.concatenate([np.ones((1, len(part.labels))), draw(part.labels, resamples, seed=seed)])
         both.append(part.at(weights))
@@ -254,9 +260,10 @@ class _Measured:
         return found | {f"aupro_{name}": area(drawn, limit) for name, limit in self._limits.items()}
 
 
-def _check_resampling(resamples: int, level: float) -> None:
-    if isinstance(resamples, bool) or not isinstance(resamples, (int, np.integer)) or resamples < 1:
-        raise CrdkitError(f"resamples (={shorten(repr(resamples))}) must be an integer of at least 1")
+def _check_resampling(resamples: int, level: float, seed: int) -> None:
+    for name, value, least in (("resamples", resamples, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise CrdkitError(f"{name} (={shorten(repr(value))}) must be an integer of at least {least}")
     check_share("level", level, what="a confidence level")
 
 

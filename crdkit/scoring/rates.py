@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from crdkit.errors import CrdkitError, shorten
-from crdkit.scoring._checks import check_labels, check_limits, check_scores, check_share
+from crdkit.errors import CrdkitError
+from crdkit.scoring._checks import check_labels, check_number, check_scores, check_share
 from crdkit.scoring._ranking import Array, rank, recall
 
 
@@ -93,9 +91,8 @@ def error_rates(
     """
     values = check_scores(scores)
     anomalous = check_labels(labels, len(values))
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float, np.number)) or np.isnan(threshold):
-        raise CrdkitError(f"threshold (={shorten(repr(threshold))}) must be a number")
-    alarms = values > threshold
+    cut = check_number("threshold", threshold, what="a number")
+    alarms = values > cut
     return ErrorRates(
         false_alarms=Rate.of_counts(int(alarms[~anomalous].sum()), int((~anomalous).sum()), level=level),
         misses=Rate.of_counts(int((~alarms[anomalous]).sum()), int(anomalous.sum()), level=level),
@@ -125,6 +122,8 @@ def recall_at(
         (0.25, 0.75)
     """
     values = check_scores(scores)
-    (rate,) = check_limits([false_alarms], name="false_alarms").values()
+    rate = check_number("false_alarms", false_alarms, what="a rate above 0 and at most 1")
+    if not 0 < rate <= 1:
+        raise CrdkitError(f"false_alarms (={rate:g}) must be a rate above 0 and at most 1")
     ranking = rank(values, check_labels(labels, len(values)))
     return None if ranking is None else recall(ranking, rate)

@@ -132,6 +132,39 @@ def test_scores_and_labels(scores):
         attempt(metrics.evaluate, GOOD, MASKS, vector, labels=labels)
 
 
+@pytest.mark.parametrize("odd", ODD)
+def test_intervals_and_comparisons(odd):
+    value, few = ODD[odd], {"resamples": 3}
+    for masks in (MASKS, value):
+        attempt(metrics.intervals, value, masks, **few)
+        attempt(metrics.compare, value, GOOD, masks, **few)
+        attempt(metrics.compare, GOOD, value, masks, **few)
+    attempt(metrics.intervals, GOOD, MASKS, value, **few)
+    attempt(metrics.intervals, GOOD, MASKS, labels=value, **few)
+    attempt(metrics.compare, GOOD, GOOD, MASKS, value, **few)
+    attempt(metrics.compare, GOOD, GOOD, MASKS, (value, [0.1, 0.2]), labels=[0, 1], **few)
+    attempt(metrics.compare, None, None, None, ([0.1, 0.2], value), labels=[0, 1], **few)
+
+
+ODD_NUMBERS = [math.nan, math.inf, -math.inf, -1, 0, 0.5, 2, 10**400, True, [0.5]]
+
+
+@pytest.mark.parametrize("name", [*ODD, *map(str, range(len(ODD_NUMBERS)))])
+def test_rates_at_odd_thresholds(name):
+    odd = ODD[name] if name in ODD else ODD_NUMBERS[int(name)]
+    for threshold in (odd, 0.5):
+        for scores in (odd, [0.1, 0.9]):
+            attempt(metrics.error_rates, scores, [0, 1], threshold)
+            attempt(metrics.error_rates, scores, [0, 1], threshold, level=odd)
+    attempt(metrics.recall_at, [0.1, 0.9], [0, 1], odd)
+    attempt(metrics.recall_at, odd, [0, 1])
+    if odd is not ODD_NUMBERS[7]:  # nobody waits for as many
+        attempt(metrics.intervals, GOOD, MASKS, resamples=odd)
+    attempt(metrics.intervals, GOOD, MASKS, resamples=2, level=odd)
+    attempt(metrics.intervals, GOOD, MASKS, resamples=2, recalls=odd)
+    attempt(metrics.intervals, GOOD, MASKS, resamples=2, seed=odd)
+
+
 @pytest.mark.parametrize("limits", [(), (0,), (1,), (2,), (-1,), (math.nan,), (math.inf,), ("a",), 3, None, "0.3"])
 def test_limits(limits):
     attempt(metrics.evaluate, GOOD, MASKS, limits=limits)
