@@ -1,6 +1,6 @@
 """How often good parts are called anomalous, against what was asked for and the Beta distribution of the theory.
 
-    python -m benchmarks.false_alarms [--pool 3000] [--sets 100] [--out OUT]
+    python -m benchmarks.false_alarms [--pool 1400] [--sets 100] [--out OUT]
 
 A detector for one, two and three sensors (RGB, depth, infrared; 32 x 32, a small untrained teacher) is trained on
 synthetic good parts. The raw maps of a pool of other good parts are computed once, with all sensors and without each
@@ -256,24 +256,24 @@ def measure(folder: Path, *, pool: int, sets: int, counts: tuple[int, ...] = COU
         categories=["gear"],
         sensors=["rgb", "xyz", "infrared"],
         train=24,
-        validation=pool,
-        test_good=1,
+        validation=8,
+        test_good=pool,
         test_per_defect=0,
         size=SIZE,
     )
-    rows = []
-    for number in range(1, len(SENSORS) + 1):
-        detector = train(root, SENSORS[:number])
-        split = load_split(build_dataset(detector.config), "validation", views=detector.views)
-        recorded = pool_of(detector, split)
-        for count in counts:
-            rows += list(count_alarms(recorded, count=count, sets=sets))
-    return rows
+    pools = [record(root, SENSORS[:number]) for number in range(1, len(SENSORS) + 1)]
+    return [row for count in counts for recorded in pools for row in count_alarms(recorded, count=count, sets=sets)]
+
+
+def record(root: Path, sensors: tuple[str, ...]) -> Pool:
+    """Train a detector of some sensors, and return the raw maps of the good test samples."""
+    detector = train(root, sensors)
+    return pool_of(detector, load_split(build_dataset(detector.config), "test", views=detector.views))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--pool", type=int, default=3000, help="good parts that sets are drawn from")
+    parser.add_argument("--pool", type=int, default=1400, help="good parts that sets are drawn from")
     parser.add_argument("--sets", type=int, default=100, help="random calibration sets")
     parser.add_argument("--out", type=Path, help="keep the data there")
     parser.add_argument("--figure-only", action="store_true", help="draw from the result that is there")

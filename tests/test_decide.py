@@ -48,17 +48,26 @@ def spared(tiny, tmp_path_factory):
 
 def left_out(detector, split, *missing):
     """Return scores and peaks of samples without some modalities, each by a fit to the others with all, ascending."""
-    engine, found = detector._engine(), []
+    engine = detector._engine()
     raw = engine.raw_maps(split.inputs.__getitem__).branches
     seen = split.without(*missing)
     lacking = engine.raw_maps(seen.inputs.__getitem__, seen.present).branches if missing else raw
-    for row in range(len(split)):
-        fitted, others = deepcopy(detector.scorer), [other for other in range(len(split)) if other != row]
+    every = list(range(len(split)))
+
+    def scored(scorer, rows):
+        present = {name: has[rows] for name, has in seen.present.items()} if missing else None
+        maps = scorer({name: values[rows] for name, values in lacking.items()}, present)
+        return np.array([maps.pred_score.tolist(), maps.anomaly_map.flatten(1).amax(1).tolist()])
+
+    final, found = deepcopy(detector.scorer), []
+    final.calibrate(dict(raw), None)
+    for row in every:
+        others = [other for other in every if other != row]
+        fitted = deepcopy(detector.scorer)
         fitted.calibrate({name: maps[others] for name, maps in raw.items()}, None)
-        present = {name: has[[row]] for name, has in seen.present.items()} if missing else None
-        maps = fitted({name: values[[row]] for name, values in lacking.items()}, present)
-        found.append((maps.pred_score.item(), maps.anomaly_map.max().item()))
-    return [sorted(values) for values in zip(*found, strict=True)]
+        shift = (scored(final, others) - scored(fitted, others)).mean(axis=1)  # two others: the slope stays 1
+        found.append(scored(fitted, [row])[:, 0] + shift)
+    return np.sort(np.array(found).T)
 
 
 def test_held_out_samples_are_scored_by_fits_that_have_not_seen_them(tiny, detector):
@@ -70,6 +79,16 @@ def test_held_out_samples_are_scored_by_fits_that_have_not_seen_them(tiny, detec
     assert kept.scores[BOTH].rule == "jackknife"
     in_sample = sorted(detector.score(split).pred_score.tolist())
     assert in_sample != pytest.approx(scores, rel=1e-3)
+
+
+def test_fits_of_another_scale_are_brought_to_that_of_the_final_one():
+    from crdkit.detector._calibration import _line
+
+    own = torch.tensor([1.0, 2.0, 4.0, 9.0], dtype=torch.float64)
+    assert [value.item() for value in _line(own, 3 * own - 2)] == pytest.approx([-2, 3])
+    assert [value.item() for value in _line(own[:2], 3 * own[:2])] == pytest.approx([3, 1])  # too few for a slope
+    assert [value.item() for value in _line(own * 0, own)] == pytest.approx([4, 1])
+    assert [value.item() for value in _line(own, -own)] == pytest.approx([-8, 1])
 
 
 def test_the_deployed_scorer_is_fitted_to_all(tiny, detector):

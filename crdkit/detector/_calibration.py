@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from itertools import combinations
 
 import torch
@@ -22,6 +23,7 @@ MAX_SETS = 16
 """Of modalities, that thresholds are made for."""
 _ALONE = 25  # samples up to which each is a fold of its own
 _FOLDS = 10
+_ANCHORS = 12  # samples that tell how the scales of two fits differ
 
 
 def sets_of_modalities(views: Mapping[str, View], *, spares: bool) -> list[Modalities]:
@@ -83,28 +85,89 @@ def calibrate(
         rule = "jackknife" if len(normals) <= _ALONE else "cross-fitting"
         scorers = list(track(_fits(engine.scorer, raw, chosen), description="cross-fitting", total=len(chosen)))
         engine.scorer.calibrate(raw.branches, raw.foreground)
-    rows = batches(len(normals), batch_size)
-    parts: dict[Modalities, list[torch.Tensor]] = {modalities: [] for modalities in sets}
-    work = [(modalities, chosen_rows) for modalities in sets for chosen_rows in rows]
+    known = _evenly(len(normals), _ANCHORS)
+    found: dict[Modalities, torch.Tensor] = {}
+    work = [(modalities, rows) for modalities in sets for rows in batches(len(normals), batch_size)]
+    parts: list[torch.Tensor] = []
+    anchors: list[tuple[int, _Shown]] = []
     for modalities, part in track(work, description="scoring normal samples", total=len(work)):
-        if modalities == sets[0]:
-            maps, present = raw.of(part), None
-        else:
-            maps, present = _without(engine, normals, part, modalities)
+        maps = _Shown(raw.of(part), None) if modalities == sets[0] else _without(engine, normals, part, modalities)
         for number, fold in enumerate(chosen):
             inside = slice(max(fold.start - part.start, 0), max(min(fold.stop, part.stop) - part.start, 0))
             if inside.start < inside.stop:
-                few, there = maps.of(inside), present and {name: has[inside] for name, has in present.items()}
-                scored = scorers[number](few.branches, there, foreground=few.foreground)
-                peaks = scored.anomaly_map.flatten(1).amax(dim=1)
-                parts[modalities].append(torch.stack([scored.pred_score, peaks]))
-    found = {modalities: torch.cat(columns, dim=1).tolist() for modalities, columns in parts.items()}
+                parts.append(maps.of(inside).scored(scorers[number]))
+        anchors += [
+            (row, maps.of(slice(row - part.start, row - part.start + 1))) for row in known if row in _rows(part)
+        ]
+        if part.stop == len(normals):
+            found[modalities] = _on_one_scale(torch.cat(parts, dim=1), anchors, scorers, engine.scorer, chosen)
+            parts, anchors = [], []
     return Thresholds(
-        scores={modalities: Normals(scores, rule=rule) for modalities, (scores, _) in found.items()},
-        peaks={modalities: Normals(peaks, rule=rule) for modalities, (_, peaks) in found.items()},
+        scores={modalities: Normals(values[0].tolist(), rule=rule) for modalities, values in found.items()},
+        peaks={modalities: Normals(values[1].tolist(), rule=rule) for modalities, values in found.items()},
         false_alarms=false_alarms,
         sha256=_sha256(normals),
     )
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Raw maps of samples, and which modalities they have."""
+
+    raw: RawMaps
+    present: Mapping[str, torch.Tensor] | None
+
+    def of(self, rows: slice) -> _Shown:
+        """Return those of some samples."""
+        return _Shown(self.raw.of(rows), self.present and {name: has[rows] for name, has in self.present.items()})
+
+    def scored(self, scorer: Scorer) -> torch.Tensor:
+        """Return image scores and peaks of the fused maps, (2, B) float64."""
+        maps = scorer(self.raw.branches, self.present, foreground=self.raw.foreground)
+        return torch.stack([maps.pred_score, maps.anomaly_map.flatten(1).amax(dim=1)]).double()
+
+
+def _on_one_scale(
+    values: torch.Tensor,
+    anchors: Sequence[tuple[int, _Shown]],
+    scorers: Sequence[Scorer],
+    final: Scorer,
+    chosen: Sequence[slice],
+) -> torch.Tensor:
+    """Return the (2, N) scores and peaks by fits without each fold in the unit of the final fit.
+
+    Fits differ in scale, most of all where modalities are missing; pooled as they are, their scores would be spread
+    more widely than those of new samples. A line through scores of samples that both fits have seen takes that away.
+    """
+    if scorers[0] is final:
+        return values
+    values, wanted = values.clone(), torch.cat([shown.scored(final) for _, shown in anchors], dim=1)
+    for scorer, fold in zip(scorers, chosen, strict=True):
+        both = [place for place, (row, _) in enumerate(anchors) if row not in _rows(fold)]
+        own = torch.cat([anchors[place][1].scored(scorer) for place in both], dim=1)
+        for kind in range(len(values)):
+            line = _line(own[kind], wanted[kind, both])
+            values[kind, fold] = line[0] + line[1] * values[kind, fold]
+    return values
+
+
+def _line(own: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return offset and slope of the least-squares line; a slope of 1 for fewer than three different points."""
+    spread = own - own.mean()
+    slope = (spread * (wanted - wanted.mean())).sum() / spread.square().sum()
+    if len(own) < 3 or not slope.isfinite() or slope <= 0:
+        slope = torch.ones_like(slope)
+    return wanted.mean() - slope * own.mean(), slope
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """Return up to ``most`` of ``count`` rows, evenly spread."""
+    chosen = min(count, most)
+    return sorted({(2 * place + 1) * count // (2 * chosen) for place in range(chosen)})
+
+
+def _rows(part: slice) -> range:
+    return range(part.start, part.stop)
 
 
 def _fits(scorer: Scorer, raw: RawMaps, chosen: Sequence[slice]) -> Iterator[Scorer]:
@@ -135,15 +198,13 @@ def _exchange(raw: RawMaps, fold: slice, count: int) -> None:
             values[fold] = first
 
 
-def _without(
-    engine: Engine, normals: LoadedSplit, rows: slice, modalities: Modalities
-) -> tuple[RawMaps, dict[str, torch.Tensor]]:
-    """Return raw maps of samples that have only ``modalities``, and which they have: students see each other."""
+def _without(engine: Engine, normals: LoadedSplit, rows: slice, modalities: Modalities) -> _Shown:
+    """Return the raw maps of samples that have only ``modalities``: those of the students change without the others."""
     inputs, _ = normals.batch(rows)
     inputs = {name: values if name in modalities else torch.zeros_like(values) for name, values in inputs.items()}
     count = rows.stop - rows.start
     present = {name: torch.full((count,), name in modalities, device=engine.device) for name in inputs}
-    return engine.raw_maps(inputs.__getitem__, present), present
+    return _Shown(engine.raw_maps(inputs.__getitem__, present), present)
 
 
 def _sha256(normals: LoadedSplit) -> str:
