@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -17,10 +17,12 @@ from crdkit.detector._predictor import judge
 from crdkit.detector.prediction import Prediction
 from crdkit.errors import ConfigError
 from crdkit.model.paths import without_amplifiers
+from crdkit.report.gallery import most_telling
 from crdkit.scoring.aggregations import Aggregation
 from crdkit.scoring.attribution import Attribution, attribute
 from crdkit.scoring.regions import Region, find_regions
 from crdkit.scoring.scorer import Maps
+from crdkit.scoring.table import Verdict
 from crdkit.views.split import LoadedSplit
 
 WhenAttributed = Literal["alarms", "always", "never"]
@@ -142,18 +144,18 @@ class Explains(Decides):
             attribution_sensors=shares.sensors({name: view.sensors for name, view in self.views.items()}),
         )
 
-    def decide_split(
-        self, split: LoadedSplit, maps: Maps, *, attributed: Collection[int] = ()
-    ) -> list[Prediction] | None:
-        """Return the predictions of a scored split, whose arrays are those of its maps; None without thresholds.
+    def decide_split(self, split: LoadedSplit, maps: Maps) -> list[Verdict] | None:
+        """Return what is decided of a scored split; None without thresholds.
+
+        The alarms that a report shows are attributed.
 
         Args:
             split: the samples.
             maps: of `score`.
-            attributed: places of samples that are attributed if they are alarms.
         """
         if self.thresholds is None:
             return None
+        shown = most_telling(split.labels, maps.pred_score)
         fused, scores = maps.anomaly_map.cpu().numpy(), maps.pred_score.tolist()
         branches = {name: values.cpu().numpy() for name, values in maps.branches.items()}
         has = {name: None if maps.present is None else maps.present[name].tolist() for name in branches}
@@ -172,7 +174,8 @@ class Explains(Decides):
             )
         engine = self._engine()
         decided = self._with_regions(found, engine.scorer.aggregation)
-        for row in attributed:
+        for row in shown:
             if decided[row].label:
                 decided[row] = self._attributed(decided[row], split.batch(slice(row, row + 1))[0], engine)
-        return decided
+        names = [part.name for part in fields(Verdict)]
+        return [Verdict(**{name: getattr(prediction, name) for name in names}) for prediction in decided]

@@ -23,7 +23,6 @@ from crdkit.detector import Detector
 from crdkit.errors import DataError, MissingSplitError
 from crdkit.model.crd import CRD
 from crdkit.model.shapes import feature_bytes
-from crdkit.report.gallery import most_telling
 from crdkit.runs.begin import begin
 from crdkit.runs.directory import finish, write_results
 from crdkit.runs.fingerprint import Fingerprint, Reading, require_same_data
@@ -250,7 +249,7 @@ class Pipeline:
                 maps=maps,
                 split=scored,
                 history=history,
-                decided=detector.decide_split(scored, maps, attributed=most_telling(scored.labels, maps.pred_score)),
+                decided=detector.decide_split(scored, maps),
             )
             finish(folder, metrics)
         return metrics

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -56,6 +57,21 @@ class Decided(Protocol):
     @property
     def attribution_sensors(self) -> Mapping[str, float] | None:
         """By sensor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What was decided of a sample: plain values."""
+
+    label: bool | None
+    threshold: float | None
+    p_value: float | None
+    mask: np.ndarray | None
+    pixel_threshold: float | None
+    regions: Sequence[Region]
+    attribution: Mapping[str, float] | None
+    attribution_paths: Mapping[str, Mapping[str, float]] | None
+    attribution_sensors: Mapping[str, float] | None
 
 
 def decision_columns(branches: Sequence[str]) -> list[str]:
