@@ -46,7 +46,7 @@ OVERRIDES = ("data.name=folder", f"data.image_size={SIZE}", "training.epochs=8",
 TEACHER = "encoder.name=efficientnet_lite0"
 VARIANTS = {
     "two": (),
-    "three": (f"modalities.infrared.{TEACHER}",),
+    "three": (f"modalities.infrared.{TEACHER}", "modalities.infrared.range=[28650, 31750]"),
     "twice": (f"modalities.normals.{TEACHER}",),
 }
 """RGB and depth; and infrared; or and normals, the scanner's second modality."""

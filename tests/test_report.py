@@ -16,9 +16,12 @@ from crdkit.errors import CrdkitError
 from crdkit.report import gallery
 from crdkit.report.data import ReportData
 from crdkit.report.gallery import Scale, mistakes, order
+from crdkit.report.marks import colour_of
 from crdkit.report.page import write_report
 from crdkit.scoring import metrics
 from crdkit.scoring.names import METRICS, MISSING, label, percent
+from crdkit.scoring.regions import Region
+from crdkit.scoring.table import Verdict
 
 CURVES = ("histogram", "loss", "pro", "roc")
 VOID = {"meta", "img", "br"}
@@ -297,3 +300,36 @@ def test_import_is_light() -> None:
     code = "import sys, crdkit.report.page; print([m for m in ('matplotlib', 'jinja2', 'PIL') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_gallery_shows_what_was_decided(tmp_path):
+    mask = np.zeros((24, 24), dtype=bool)
+    mask[3:10, 4:13] = True
+    region = Region(box=(3, 4, 10, 13), area=63, peak=(5, 6), score=2.0, modality="depth")
+    normal = Verdict(
+        label=False,
+        threshold=1.0,
+        p_value=0.5,
+        mask=np.zeros_like(mask),
+        pixel_threshold=1.5,
+        regions=(),
+        attribution=None,
+        attribution_paths=None,
+        attribution_sensors=None,
+    )
+    seen = dataclasses.replace(normal, label=True, p_value=0.25, attribution={"rgb": 0.24, "depth": 0.76})
+    found = dataclasses.replace(seen, mask=mask, regions=[region])
+    unknown = dataclasses.replace(normal, label=None, p_value=None, mask=None)
+    data = make(decided=[normal, normal, unknown, found, seen, found])
+    write_report(data, tmp_path / "report.html")
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert page.text.count("decided normal (p 0.5)") == 2
+    assert page.text.count("decided anomalous (p 0.25), 1 region above the pixel threshold") == 2
+    assert page.text.count("decided anomalous (p 0.25), no region above the pixel threshold") == 1
+    assert page.values("aria-label").count("raised by depth 76 %, rgb 24 %") == 3
+    for index, outlined in ((3, True), (4, False)):
+        (*_, (_, fused, text)) = gallery._images(data, index, scales=[Scale(0, 1)] * 3, side=160)
+        assert (fused == colour_of("depth", ["rgb", "depth"])).all(axis=2).any() == outlined
+        assert ("1 region outlined" in text) == outlined
+    write_report(make(), tmp_path / "before.html")
+    assert "decided" not in (tmp_path / "before.html").read_text(encoding="utf-8")
