@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -19,7 +19,8 @@ from crdkit.model.crd import CRD, Branch
 from crdkit.model.folding import fold_teachers, fold_where_equal, random_images
 from crdkit.model.layers import Levels, Presence
 from crdkit.scoring.scorer import Maps, Scorer
-from crdkit.views.foreground import is_foreground, join_foregrounds
+from crdkit.views import View
+from crdkit.views.foreground import is_foreground, join_foregrounds, outlined_by
 
 Teacher = Callable[[torch.Tensor], Levels]
 """Returns the levels of images."""
@@ -53,7 +54,7 @@ class Engine:
     Args:
         model: the trained CRD; later changes of its weights have no effect.
         scorer: the calibrated aggregation, the smoothing and the image score.
-        outlines: modalities whose views are 0 where the object is not.
+        views: by modality; those that are 0 where the object is not tell where it is.
         fold: on a CPU, fold BatchNorm into copies of the convolutions, which takes their memory once more; a part that
             then gives other results (checked here, on a random image) is left unfolded.
         capture: replay every frequent batch size, such as a single sample, as a CUDA graph; None: never.
@@ -64,13 +65,13 @@ class Engine:
         model: CRD,
         scorer: Scorer,
         *,
-        outlines: Collection[str] = (),
+        views: Mapping[str, View] | None = None,
         fold: bool = False,
         capture: Capture | None = None,
     ) -> None:
         self.scorer, self._specs = scorer, model.specs
-        self._outlines = frozenset(outlines) if scorer.score.uses_foreground else frozenset[str]()
         self.device = scorer.device
+        self._outlines = outlined_by(views or {}) if scorer.score.uses_foreground else frozenset[str]()
         self.teachers = model.teachers_by_modality()
         self.branches: dict[str, Branch] = {name: model.branch(name) for name in model.modalities}
         if fold and self.device.type == "cpu":
@@ -179,9 +180,9 @@ class Engine:
 
         features = by_branch(each, run_teacher, self.branches)
         require_fitting(features, self._specs, image_size=self.scorer.size)
+        foreground = join_foregrounds([*inside.values()])
         output = by_branch(each, run_branch, self.branches)
-        raw = self.scorer.raw_maps(features, output, each_branch=each)
-        return RawMaps(raw, join_foregrounds([*inside.values()]))
+        return RawMaps(self.scorer.raw_maps(features, output, each_branch=each), foreground)
 
 
 def _output(branch: Branch, features: Mapping[str, Sequence[torch.Tensor]], present: Presence | None) -> Levels:

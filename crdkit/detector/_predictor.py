@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from crdkit.detector.prediction import Prediction
 from crdkit.model.crd import CRD
 from crdkit.scoring.scorer import Scorer
 from crdkit.scoring.thresholds import Thresholds
+from crdkit.views import View
 
 Finish = Callable[[Sequence[Prediction], Mapping[str, torch.Tensor], Engine], list[Prediction]]
 """Turns the predictions of a batch, whose views it is given, into what is returned."""
@@ -32,15 +33,15 @@ class Predictor:
     Args:
         model: the trained CRD.
         scorer: the calibrated aggregation, the smoothing and the image score.
-        outlines: modalities whose views are 0 where the object is not.
+        views: by modality.
         graph: whether a GPU replays CUDA graphs.
     """
 
-    def __init__(self, model: CRD, scorer: Scorer, *, outlines: Collection[str] = (), graph: bool) -> None:
+    def __init__(self, model: CRD, scorer: Scorer, *, views: Mapping[str, View], graph: bool) -> None:
         self.engine: Engine | None = None  # built when first used
         self._model = model
         self._scorer = scorer
-        self._outlines = outlines
+        self._views = views
         self._graph = graph
         self._using, self._building = SharedLock(), SharedLock()
 
@@ -91,7 +92,7 @@ class Predictor:
             if self.engine is None:
                 graph = self._graph and self._scorer.device.type == "cuda"
                 capture = CudaCapture() if graph else None
-                self.engine = Engine(self._model, self._scorer, outlines=self._outlines, fold=True, capture=capture)
+                self.engine = Engine(self._model, self._scorer, views=self._views, fold=True, capture=capture)
             return self.engine
 
 

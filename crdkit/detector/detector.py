@@ -31,7 +31,6 @@ from crdkit.scoring.scorer import Maps, Scorer
 from crdkit.scoring.thresholds import Thresholds
 from crdkit.training import EpochLog
 from crdkit.views import View
-from crdkit.views.foreground import outlined_by
 from crdkit.views.split import LoadedSplit, stack_views
 
 
@@ -84,8 +83,8 @@ class Detector(ComparesSensors, Explains):
         self.config = config.model_copy(update={"by_category": {}})  # chosen in training: no override chooses again
         self._usual = copy(self._usual)
         self._preparation = Preparation(config, self._usual)
-        graph, shown_by = config.training.graph != "off", outlined_by(self.views)
-        self._predictor = Predictor(self.model, self.scorer, outlines=shown_by, graph=graph)
+        graph = config.training.graph != "off"
+        self._predictor = Predictor(self.model, self.scorer, views=self.views, graph=graph)
 
     @property
     def views(self) -> dict[str, View]:
@@ -268,7 +267,7 @@ class Detector(ComparesSensors, Explains):
         self._preparation.require_sensors(sensors, where=where)
 
     def _engine(self) -> Engine:
-        return Engine(self.model, self.scorer, outlines=outlined_by(self.views))
+        return Engine(self.model, self.scorer, views=self.views)
 
     def score(self, split: LoadedSplit) -> Maps:
         """Return maps and scores of the samples of ``split``, on the device.

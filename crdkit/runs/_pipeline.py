@@ -101,6 +101,7 @@ class Pipeline:
         """Of the data, once they are loaded, if the run has a directory."""
         self._folder: Path | None = None
         self._reading: Reading | None = None
+        self._device = torch.device("cpu")
 
     def list(self, splits: Sequence[Split], *, optional: Split | None = None) -> None:
         """List the samples of ``splits``, so that missing files show before anything is written or decoded.
@@ -197,6 +198,7 @@ class Pipeline:
             device: where it is.
             sensor_statistics: of the samples that it was trained on; None: of those that were loaded.
         """
+        self._device = device
         scorer, known = self.scorer.to(device), sensor_statistics or self.sensor_statistics
         detector = Detector(config=self.config, model=model, scorer=scorer, sensor_statistics=known)
         with self.clock("evaluate"):
@@ -228,7 +230,7 @@ class Pipeline:
             intervals: whether bootstrap intervals of the metrics, and errors of the decisions, are computed, too.
         """
         scored = self.splits["test" if "test" in self.splits else "validation"]
-        environment = self._environment(detector.device, world_size=world_size)
+        environment = self._environment(self._device, world_size=world_size)
         with self.clock("evaluate"):
             maps = detector.score(scored)
             measured = measure(maps, scored, sampled_thresholds=self.config.scoring.sampled_thresholds)
