@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from crdkit.errors import CrdkitError
-from crdkit.scoring.table import Decided
+from crdkit.scoring.table import Judged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class ReportData:
     """(N, C, H, W) by modality, C 1 or 3; floats in [0, 1] or uint8."""
     history: Sequence[Mapping[str, float]]
     """One entry per epoch: ``{"epoch": 1, "loss": ..., "seconds": ...}``."""
-    decided: Sequence[Decided] | None = None
+    decided: Sequence[Judged] | None = None
     """What was decided of each sample; None if nothing was, as in runs without thresholds."""
     notes: Sequence[str] = ()
     """Plain warnings for the top of the report."""

@@ -7,10 +7,10 @@ from typing import Any
 
 from crdkit.report.marks import colour_of
 from crdkit.report.wording import count_in_words, shares_in_words
-from crdkit.scoring.table import Decided
+from crdkit.scoring.table import Judged
 
 
-def decision(found: Decided, modalities: Sequence[str]) -> dict[str, Any]:
+def decision(found: Judged, modalities: Sequence[str]) -> dict[str, Any]:
     """Return what the template shows of a decision: empty where nothing was decided.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from crdkit.scoring.regions import Region
-from crdkit.scoring.table import Decided
+from crdkit.scoring.table import Judged
 
 MAX_REGIONS = 10
 
@@ -36,7 +36,7 @@ def paths_in_words(paths: Mapping[str, Mapping[str, float]]) -> str:
     return ", ".join(text for _, text in sorted(parts, key=lambda part: -part[0]))
 
 
-def count_in_words(found: Decided) -> str:
+def count_in_words(found: Judged) -> str:
     """Return how many regions there are, in words."""
     count = len(found.regions)
     return f"{count or 'no'} region{'s' if count > 1 else ''}"
@@ -58,7 +58,7 @@ def region_in_words(region: Region) -> str:
     )
 
 
-def reasons(found: Decided) -> list[str]:
+def reasons(found: Judged) -> list[str]:
     """Return in lines where the anomalies of a sample are and what raised them; none if nothing is known or wrong.
 
     Examples:

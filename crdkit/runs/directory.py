@@ -16,7 +16,7 @@ from crdkit.errors import ConfigError, CrdkitError, UntrustedCodeError
 from crdkit.report.data import ReportData
 from crdkit.report.page import write_report
 from crdkit.scoring.scorer import Maps
-from crdkit.scoring.table import Decided, scores_csv
+from crdkit.scoring.table import Judged, scores_csv
 from crdkit.training import EpochLog
 from crdkit.views.split import LoadedSplit
 
@@ -92,7 +92,7 @@ def write_results(
     maps: Maps,
     split: LoadedSplit,
     history: Sequence[EpochLog],
-    decided: Sequence[Decided] | None = None,
+    decided: Sequence[Judged] | None = None,
 ) -> None:
     """Write scores.csv, and report.html with figures/."""
     table = scores_csv(maps, split.records, root=config.data.root, decided=decided)

@@ -19,7 +19,7 @@ DECISION = ("pred_label", "threshold", "p_value", "regions", "region_box", "regi
 """Columns of a decision; ``regions`` is their number, the box (top left bottom right) is that of the highest one."""
 
 
-class Decided(Protocol):
+class Judged(Protocol):
     """What is known of a sample besides its scores; a prediction is one."""
 
     @property
@@ -79,7 +79,7 @@ def decision_columns(branches: Sequence[str]) -> list[str]:
     return [*DECISION, *(f"attribution_{name}" for name in branches)]
 
 
-def decision_cells(found: Decided, branches: Sequence[str]) -> list[str | int]:
+def decision_cells(found: Judged, branches: Sequence[str]) -> list[str | int]:
     """Return a sample's decision; empty where there are no thresholds, no region, or no attribution."""
     judged = ["" if value is None else f"{value:.9g}" for value in (found.label, found.threshold, found.p_value)]
     top = found.regions[0] if found.regions else None
@@ -115,7 +115,7 @@ def score_row(
 
 
 def scores_csv(
-    maps: Maps, records: Sequence[SampleRecord], *, root: Path | None, decided: Sequence[Decided] | None = None
+    maps: Maps, records: Sequence[SampleRecord], *, root: Path | None, decided: Sequence[Judged] | None = None
 ) -> str:
     """Return the table of a scored split; paths are relative to ``root``, and decisions make the last columns."""
     text = io.StringIO()
