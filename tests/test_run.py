@@ -190,14 +190,14 @@ def test_regions_are_labelled_once_per_evaluation(tiny, monkeypatch):
     split = load_split(build_dataset(tiny), "test", views=build_views(tiny))
     maps = Maps(
         anomaly_map=torch.rand(len(split), 64, 64, generator=torch.Generator().manual_seed(0)),
-        pred_score=torch.zeros(len(split)),
+        pred_score=torch.rand(len(split), generator=torch.Generator().manual_seed(1)),
         branches={},
     )
     expected = measure(maps, split)
     kinds = np.array([record.defect_type for record in split.records])
     for kind, values in expected["defect_types"].items():
         rows = np.flatnonzero((kinds == "good") | (kinds == kind))
-        alone = evaluate(maps.anomaly_map[rows], split.masks[rows], labels=split.labels[rows])
+        alone = evaluate(maps.anomaly_map[rows], split.masks[rows], maps.pred_score[rows], labels=split.labels[rows])
         assert values == {key: alone[key] for key in values}
     labelled = []
     monkeypatch.setattr("crdkit.scoring.metrics.label_regions", lambda _: pytest.fail("labelled again"))
