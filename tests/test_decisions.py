@@ -120,6 +120,10 @@ def test_the_second_pass_sees_the_maps_of_the_first(detector, samples, decide, m
         for name, values in maps.items():
             torch.testing.assert_close(values, expected[name][0], atol=1e-4, rtol=1e-4)
         assert {target: list(sources) for target, sources in without.items()} == {"rgb": ["depth"], "depth": ["rgb"]}
+        for target, sources in without.items():
+            for values in sources.values():  # what changes everywhere is no part of the alarm
+                assert float((maps[target] - values).median()) == pytest.approx(0, abs=1e-5)
+                assert float((maps[target] - values).abs().max()) > 1e-3
         top = np.unravel_index(int(place.argmax()), place.shape)
         assert np.hypot(*np.subtract(top, np.unravel_index(one.anomaly_map.argmax(), place.shape))) < 2  # as of 64 x 64
 

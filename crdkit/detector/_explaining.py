@@ -72,7 +72,9 @@ def attribution_of(found: Prediction, views: Mapping[str, torch.Tensor], engine:
         def compare(name: str) -> tuple[list[str], torch.Tensor]:
             sources, output = without_amplifiers(engine.branches[name], features, found.missing)
             teacher = [level.expand(len(output[0]), -1, -1, -1) for level in features[name]]
-            return sources, scorer.raw_maps({name: teacher}, {name: output})[name]
+            maps = scorer.raw_maps({name: teacher}, {name: output})[name]
+            # a decoder alone imitates less well everywhere: that is not what the amplifier brought to this place
+            return sources, maps + (maps[:1] - maps).flatten(1).median(dim=1).values[:, None, None]
 
         compared = by_branch(each, compare, names)
     return attribute(
