@@ -133,7 +133,7 @@ def test_a_run_tells_where_it_comes_from(finished, tiny, tmp_path):
     of_detector = describe_run(finished / "detector")
     anywhere = tiny.model_copy(update={"data": tiny.data.model_copy(update={"root": None})})
     assert (of_detector.parts, of_detector.config) == (described.parts, anywhere)
-    assert set(of_detector.provenance) == {"data", "seed"}
+    assert set(of_detector.provenance) == {"data", "seed", "false alarms", "threshold"}
     (tmp_path / "config.yaml").write_text(tiny.to_yaml())
     assert describe_run(tmp_path).provenance["finished"] == "no"
     with pytest.raises(DetectorFormatError, match="holds no detector"):
