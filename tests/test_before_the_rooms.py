@@ -143,7 +143,7 @@ def test_the_names_that_scripts_import_stay():
     assert crdkit.metrics.evaluate is evaluate
     assert crdkit.losses.crd_losses is crd_losses
     assert crdkit.reference.load_students is load_students
-    assert list(REGISTRIES) == ["encoders", "modalities", "filters", "amplifiers", "aggregations", "datasets"]
+    assert list(REGISTRIES) == ["encoders", "modalities", "filters", "amplifiers", "aggregations", "scores", "datasets"]
 
 
 @pytest.mark.parametrize("name", ["published", "filters"])

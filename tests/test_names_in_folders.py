@@ -10,6 +10,7 @@ import pytest
 from crdkit.config import RunConfig
 from crdkit.config.build import build_views
 from crdkit.data import datasets
+from crdkit.data._names import found_folders
 from crdkit.data.discover import list_categories
 from crdkit.data.synthetic import LAYOUTS
 from crdkit.errors import ConfigError, DataError, MissingSplitError
@@ -153,3 +154,11 @@ def test_stored_depth_names_the_key_that_brings_it_to_metres():
     depth = Depth(Depth.Config(sensor="tof"))
     with pytest.raises(DataError, match=r"for millimetres .*data\.scale\.tof=0\.001"):
         depth({"tof": np.full((32, 32), 700, np.uint16)}, image_size=32)
+
+
+def test_a_message_names_twenty_folders_at_most(tmp_path):
+    for number in range(30):
+        (tmp_path / f"part_{number:02}").mkdir()
+    listed = found_folders(tmp_path)
+    assert listed.endswith("part_18, part_19 and 10 more")
+    assert "part_20" not in listed

@@ -85,7 +85,7 @@ def section_options(section: str | None = None) -> dict[str, list[Option]]:
 
     Examples:
         >>> [option.key for option in section_options("scoring")["scoring"]]
-        ['scoring.sigma', 'scoring.score', 'scoring.sampled_thresholds']
+        ['scoring.sigma', 'scoring.score', 'scoring.false_alarms', 'scoring.sampled_thresholds']
     """
     return {name: _section(name) for name in SECTIONS if section in (None, name)}
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from crdkit.errors import DataError, MissingSplitError
+from crdkit.errors import DataError, MissingSplitError, shorten
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -20,6 +20,7 @@ _LIKE_SPLITS: dict[str, set[str]] = {
     split: {split + ending for ending in ("", "s", "ing", "set", "data", "split")} for split in SPLITS
 }
 _LIKE_SPLITS["validation"] |= {"val", "valid"}
+_SHOWN = 20  # folders that a message names
 _LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "__macosx"}
 
 
@@ -96,7 +97,9 @@ def found_folders(folder: Path) -> str:
     """Return which folders ``folder`` holds, for the end of a message."""
     if not folder.is_dir():
         return f"{folder} does not exist either"
-    return f"{folder} holds the folders: {', '.join(subfolders(folder)) or 'none'}"
+    names = subfolders(folder)
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{folder} holds the folders: {', '.join(map(shorten, names[:_SHOWN])) or 'none'}{more}"
 
 
 def _letters(name: str) -> str:

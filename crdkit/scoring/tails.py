@@ -59,7 +59,7 @@ def exponential_tail(scores: Sequence[float], rate: float) -> Tail | None:
         >>> scores = sorted(-math.log(1 - (i + 0.5) / 50) for i in range(50))  # an exponential distribution
         >>> found = exponential_tail(scores, 0.001)
         >>> found.used, round(found.threshold, 1), [round(value, 1) for value in found.interval]
-        (14, 8.3, [5.4, 10.7])
+        (14, 8.3, [5.1, 10.8])
         >>> exponential_tail(scores[:9], 0.001)
     """
     count = len(scores)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import random
 import selectors
@@ -134,6 +135,7 @@ def _work(scratch: Path, *, first: int, cases: int, only: str | None, keep: Path
     from tests.reliability.readers import all_readers
 
     torch.set_num_threads(1)
+    logging.getLogger("crdkit").addHandler(logging.NullHandler())  # our own messages may be printed
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     readers = faulty.readers() if use_faulty else all_readers(scratch)
     names = [name for name, reader in readers.items() for _ in range(reader.share)]

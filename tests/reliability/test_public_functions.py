@@ -255,6 +255,7 @@ def test_every_public_name_is_known_here():
         "CrdkitError",
         "Description",
         "Prediction",
+        "Region",
         "RunConfig",
         "__version__",
         "describe",
