@@ -17,6 +17,10 @@ def test_numbers_of_another_kind_than_a_tensor_holds():
     for wrong in (torch.int64, torch.complex64):
         with pytest.raises(RuntimeError, match=r"mean is .*, expected torch\.float32"):
             require_kinds(own, {"mean": torch.zeros(2, dtype=wrong)})
+    counter = {"num_batches_tracked": torch.zeros((), dtype=torch.int64)}
+    for wrong in (torch.float32, torch.complex64):
+        with pytest.raises(RuntimeError, match=r"num_batches_tracked is .*, expected torch\.int64"):
+            require_kinds(counter, {"num_batches_tracked": torch.zeros((), dtype=wrong)})
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="asks Linux for the peak of memory")

@@ -41,14 +41,18 @@ def rebuild(config: RunConfig, *, specs: Mapping[str, FeatureSpec], state: Mappi
 
 
 def require_kinds(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> None:
-    """Refuse complex numbers or integers in the place of real ones; PyTorch would convert them.
+    """Refuse tensors whose numbers are of another kind, real, complex or integers; PyTorch would convert them.
 
     Raises:
         RuntimeError: a tensor is of another kind.
     """
     for name, tensor in own.items():
-        if name in state and state[name].is_floating_point() != tensor.is_floating_point():
+        if name in state and _kind(state[name]) != _kind(tensor):
             raise RuntimeError(f"{name} is {state[name].dtype}, expected {tensor.dtype}")
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    return "real" if tensor.is_floating_point() else "complex" if tensor.is_complex() else "integer"
 
 
 def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
