@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +24,9 @@ import torch
 import yaml
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.aggregations import Maps, raw_maps
 from benchmarks.pasting import paste_defects
-from benchmarks.selection import DEFECTS, Pair, blob
+from benchmarks.selection import DEFECTS, Pair, dent, stain
 from crdkit.config.build import build_dataset, build_scorer
 from crdkit.config.run_config import RunConfig
 from crdkit.detector import Detector
@@ -38,7 +40,6 @@ from crdkit.views.split import batches, load_split, view_sample
 FOLDS, COPIES, RIDGE, POOLED = 6, 4, 0.05, 0.3
 DEFAULT = ("maximum", "relative_maximum", "top_mean")
 COLUMNS = ("pasted", "spots", "shifted", "test")
-Maps = dict[str, torch.Tensor]
 
 
 class Scored(NamedTuple):
@@ -57,20 +58,6 @@ class Scored(NamedTuple):
         )
 
 
-def large_stain(rng: np.random.Generator, rgb: np.ndarray, xyz: np.ndarray, inside: np.ndarray) -> Pair:
-    """Tint 12 to 25 % of the side."""
-    soft = blob(rng, inside, rng.uniform(0.12, 0.25))[..., None]
-    tint = rng.uniform(0.7, 0.9, 3) if rng.random() < 0.5 else rng.uniform(1.08, 1.3, 3)
-    return np.clip(rgb * (1 + soft * (tint - 1)), 0, 255).astype(np.uint8), xyz
-
-
-def large_dent(rng: np.random.Generator, rgb: np.ndarray, xyz: np.ndarray, inside: np.ndarray) -> Pair:
-    """Move 12 to 25 % of the side by 1 to 3 mm."""
-    depth = rng.choice([-1, 1]) * rng.uniform(0.001, 0.003)
-    scale = 1 + blob(rng, inside, rng.uniform(0.12, 0.25)) * depth / np.maximum(xyz[..., 2], 1e-6)
-    return rgb, np.where(xyz[..., 2:] != 0, xyz * scale[..., None], 0).astype(np.float32)
-
-
 def brighter(rng: np.random.Generator, rgb: np.ndarray, xyz: np.ndarray, inside: np.ndarray) -> Pair:
     """Change the brightness by 3 to 8 %: still a normal part."""
     return np.clip(rgb * (1 + rng.choice([-1, 1]) * rng.uniform(0.03, 0.08)), 0, 255).astype(np.uint8), xyz
@@ -82,7 +69,12 @@ def noisier(rng: np.random.Generator, rgb: np.ndarray, xyz: np.ndarray, inside: 
 
 
 SHIFTS = {"brighter": brighter, "noisier": noisier}
-PASTED = {**DEFECTS, "large stain": large_stain, "large dent": large_dent}
+LARGE = (0.12, 0.25)
+PASTED = {
+    **DEFECTS,
+    "large stain": partial(stain, radius=LARGE, darker=(0.7, 0.9), lighter=(1.08, 1.3)),
+    "large dent": partial(dent, radius=LARGE),
+}
 
 
 def pasted(config: RunConfig, detector: Detector) -> Iterator[tuple[int, str, Maps]]:
@@ -96,18 +88,12 @@ def pasted(config: RunConfig, detector: Detector) -> Iterator[tuple[int, str, Ma
             yield source, name, view_sample(detector.views, {"rgb": rgb, "xyz": xyz}, image_size=size)
 
 
-@torch.no_grad()
 def scored(
     detector: Detector, inputs: Mapping[str, torch.Tensor], sources: Sequence[int], kinds: Sequence[str]
 ) -> Scored:
     """Return the maps of inputs (N, C, S, S)."""
-    parts = []
-    for rows in batches(len(sources), 8):
-        out = detector.model({name: views[rows] for name, views in inputs.items()})
-        parts.append(detector.scorer.raw_maps(out.teacher, out.output))
-    raw = {name: torch.cat([part[name] for part in parts]) for name in inputs}
     inside = join_foregrounds([is_foreground(inputs[name]) for name in sorted(outlined_by(detector.views))])
-    return Scored(raw, inside, np.array(sources), np.array(kinds))
+    return Scored(raw_maps(detector, inputs), inside, np.array(sources), np.array(kinds))
 
 
 def load(detector: Detector, *, test: bool) -> dict[str, Scored]:

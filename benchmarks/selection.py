@@ -30,6 +30,9 @@ from crdkit.views._background import foreground
 from crdkit.views.split import batches, load_split, view_sample
 
 Pair = tuple[np.ndarray, np.ndarray]
+Range = tuple[float, float]
+SMALL: Range = (0.02, 0.06)
+"""Radii of a defect, share of the side."""
 Defect = Callable[[np.random.Generator, np.ndarray, np.ndarray, np.ndarray], Pair]
 SHOWN = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro_0.30", "aupro_0.05", "aupro_0.01")
 
@@ -48,17 +51,28 @@ def blob(rng: np.random.Generator, inside: np.ndarray, share: float) -> np.ndarr
     return np.clip(1.5 - distance, 0, 1) * inside
 
 
-def stain(rng: np.random.Generator, rgb: np.ndarray, xyz: np.ndarray, inside: np.ndarray) -> Pair:
+def stain(
+    rng: np.random.Generator,
+    rgb: np.ndarray,
+    xyz: np.ndarray,
+    inside: np.ndarray,
+    *,
+    radius: Range = SMALL,
+    darker: Range = (0.5, 0.85),
+    lighter: Range = (1.15, 1.5),
+) -> Pair:
     """Tint a blob; the geometry stays as it is."""
-    soft = blob(rng, inside, rng.uniform(0.02, 0.06))[..., None]
-    tint = rng.uniform(0.5, 0.85, 3) if rng.random() < 0.5 else rng.uniform(1.15, 1.5, 3)
+    soft = blob(rng, inside, rng.uniform(*radius))[..., None]
+    tint = rng.uniform(*darker, 3) if rng.random() < 0.5 else rng.uniform(*lighter, 3)
     return np.clip(rgb * (1 + soft * (tint - 1)), 0, 255).astype(np.uint8), xyz
 
 
-def dent(rng: np.random.Generator, rgb: np.ndarray, xyz: np.ndarray, inside: np.ndarray) -> Pair:
+def dent(
+    rng: np.random.Generator, rgb: np.ndarray, xyz: np.ndarray, inside: np.ndarray, *, radius: Range = SMALL
+) -> Pair:
     """Move a blob by 1 to 3 mm along the line of sight; the colour stays as it is."""
     depth = rng.choice([-1, 1]) * rng.uniform(0.001, 0.003)
-    scale = 1 + blob(rng, inside, rng.uniform(0.02, 0.06)) * depth / np.maximum(xyz[..., 2], 1e-6)
+    scale = 1 + blob(rng, inside, rng.uniform(*radius)) * depth / np.maximum(xyz[..., 2], 1e-6)
     return rgb, np.where(xyz[..., 2:] != 0, xyz * scale[..., None], 0).astype(np.float32)
 
 
