@@ -38,14 +38,17 @@ class ImageScore(Component, nn.Module, ABC):
     """
 
     Config: ClassVar[type[ScoreConfig]] = ScoreConfig
-    uses_foreground: ClassVar[bool] = False
-    """Whether it tells the object from the background."""
 
     def __init__(self, config: ScoreConfig, *, sigma: float, size: int) -> None:
         super().__init__()
         self.config = config
         self.sigma = sigma
         self.size = size
+
+    @property
+    def uses_foreground(self) -> bool:
+        """Whether it tells the object from the background; if not, nobody looks for the object."""
+        return False
 
     def calibrate(self, normals: FusedMaps) -> None:
         """Learn from the maps of anomaly-free samples; a score that needs nothing does nothing."""

@@ -40,7 +40,6 @@ class RelativeMaximum(ImageScore):
 
     Config = RelativeMaximumConfig
     config: RelativeMaximumConfig
-    uses_foreground = True
     floor: torch.Tensor
     level: torch.Tensor
 
@@ -49,8 +48,13 @@ class RelativeMaximum(ImageScore):
         self.register_buffer("floor", torch.zeros(()))
         self.register_buffer("level", torch.ones(()))
 
+    @property
+    def uses_foreground(self) -> bool:
+        """Whether the object's pixels count alone."""
+        return self.config.over == "object"
+
     def _mean(self, maps: FusedMaps) -> torch.Tensor:
-        return mean_level(maps.raw, maps.foreground if self.config.over == "object" else None, floor=self.floor)
+        return mean_level(maps.raw, maps.foreground if self.uses_foreground else None, floor=self.floor)
 
     def calibrate(self, normals: FusedMaps) -> None:
         """Learn the level of the maps of anomaly-free samples."""

@@ -33,9 +33,13 @@ class TopMean(ImageScore):
 
     Config = TopMeanConfig
     config: TopMeanConfig
-    uses_foreground = True
+
+    @property
+    def uses_foreground(self) -> bool:
+        """Whether the object's pixels count alone."""
+        return self.config.over == "object"
 
     def forward(self, maps: FusedMaps) -> torch.Tensor:
         """Return the (B,) means."""
-        inside = maps.foreground if self.config.over == "object" else None
+        inside = maps.foreground if self.uses_foreground else None
         return top_mean(maps.smoothed, inside, share=self.config.share)
