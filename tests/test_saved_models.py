@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -32,6 +33,24 @@ def test_a_huge_student_is_refused_before_memory_is_taken(finished, tmp_path):
     config = crdkit.RunConfig.from_dict(json.loads((folder / "config.json").read_text())["config"])
     bytes_needed = sum(p.numel() * 4 for p in build_model(config, load_weights=False, allocate=False).parameters())
     assert bytes_needed > 2**30
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="asks Linux for the peak of memory")
+def test_a_huge_teacher_is_refused_before_memory_is_taken(finished, tmp_path):
+    def change(header):
+        header["config"]["modalities"]["rgb"]["encoder"].update(model="wide_resnet101_2")  # 83 million weights
+
+    def status(key):
+        found = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+        return int(found.split()[1]) * 1024
+
+    folder = edited(finished, tmp_path / "edited", change)
+    Detector.load(finished / "detector", device="cpu")  # what is loaded once, such as timm, is loaded
+    Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmRSS")
+    with pytest.raises(DetectorFormatError, match=r"the teachers that it names have 83,\d{3},\d{3} weights, but the"):
+        Detector.load(folder, device="cpu")
+    assert status("VmHWM") - before < 64 * 2**20
 
 
 def test_an_error_of_a_part_names_the_file(finished, tmp_path):

@@ -7,22 +7,24 @@ from collections.abc import Mapping
 
 import torch
 
-from crdkit.config.build import build_model
+from crdkit.config.build import build_model, build_teachers
 from crdkit.config.run_config import RunConfig
 from crdkit.model.crd import CRD
 from crdkit.model.layers import FeatureSpec
 
+_SLACK = 2**22  # values, 16 MiB: where so few are missing, loading itself may name them
 
 def rebuild(config: RunConfig, *, specs: Mapping[str, FeatureSpec], state: Mapping[str, torch.Tensor]) -> CRD:
     """Build the model that ``config`` describes and load ``state`` into it.
 
-    The students are first built without memory, so that a damaged or hostile configuration cannot ask for more than the
-    file holds, and nothing is spent on random weights that are replaced at once.
+    Teachers and students are first built without memory, so that a damaged or hostile configuration cannot ask for more
+    than the file holds, and nothing is spent on random weights that are replaced at once.
 
     Raises:
         CrdkitError: no such model can be built.
         RuntimeError: a tensor of the model is missing in ``state``, is not part of the model, or has another shape.
     """
+    _require_teachers_fit(config, state)
     model = build_model(config, load_weights=False, specs=specs, allocate=False)
     require_kinds(model.state_dict(), state)
     fits = _shapes(model.state_dict()) == _shapes(state)
@@ -38,6 +40,25 @@ def rebuild(config: RunConfig, *, specs: Mapping[str, FeatureSpec], state: Mappi
         model = build_model(config, load_weights=False, specs=specs)
     model.load_state_dict(state)
     return model
+
+
+def _require_teachers_fit(config: RunConfig, state: Mapping[str, torch.Tensor]) -> None:
+    """Refuse teachers that are larger than all of ``state``, before they get memory.
+
+    Raises:
+        CrdkitError: no such teacher can be built.
+        RuntimeError: the teachers are larger.
+    """
+    try:
+        with torch.device("meta"):
+            teachers = build_teachers(config, load_weights=False)
+    except (NotImplementedError, RuntimeError):  # a network that computes while it is built: it needs memory for that
+        return
+    parts = {id(teacher): teacher for teacher in teachers.values()}.values()
+    expected = sum(tensor.numel() for part in parts for tensor in part.state_dict().values())
+    found = sum(tensor.numel() for tensor in state.values())
+    if expected > found + _SLACK:
+        raise RuntimeError(f"the teachers that it names have {expected:,} weights, but the file holds {found:,}")
 
 
 def require_kinds(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> None:
