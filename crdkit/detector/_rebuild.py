@@ -14,6 +14,7 @@ from crdkit.model.layers import FeatureSpec
 
 _SLACK = 2**22  # values, 16 MiB: where so few are missing, loading itself may name them
 
+
 def rebuild(config: RunConfig, *, specs: Mapping[str, FeatureSpec], state: Mapping[str, torch.Tensor]) -> CRD:
     """Build the model that ``config`` describes and load ``state`` into it.
 
