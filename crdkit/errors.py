@@ -182,6 +182,16 @@ class FewNormalsWarning(UserWarning):
     """
 
 
+class CaptureWarning(UserWarning):
+    """A training step cannot be captured as a CUDA graph; training goes on without one, to the same result.
+
+    Examples:
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", CaptureWarning)  # stop rather than train more slowly
+    """
+
+
 class CacheWarning(UserWarning):
     """A cached split is damaged, or a split cannot be cached; the files are decoded instead.
 

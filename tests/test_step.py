@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from functools import partial
+
 import pytest
 import torch
+from fake_cuda import FakeCuda
 from together import DROPOUT, PLAIN, SAMPLES, SPEC, RandomFeatures, build_model, trained
 
-from crdkit._core.capture import WARM_UP
-from crdkit.errors import ConfigError
+from crdkit._core.capture import WARM_UP, CaptureError, CudaCapture
+from crdkit._core.device import fastest_convolutions
+from crdkit.errors import CaptureWarning, ConfigError
 from crdkit.training import TrainingConfig
 from crdkit.training import _checkpoint as checkpoint
 from crdkit.training import loop as training
-from crdkit.training._cuda_graph import StaticStep, uses_graph
-from crdkit.training.step import build_optimizers, set_learning_rate, train_step
+from crdkit.training._cuda_graph import BranchStreams, StaticStep, static_step, uses_graph
+from crdkit.training.step import build_objectives, build_optimizers, set_learning_rate, train_step
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -23,13 +28,17 @@ class Replays:
     def __init__(self):
         self.captured = 0
 
+    def warm_up(self, run, *, last):
+        return run()
+
     def __call__(self, run):
         self.captured += 1
         return run
 
 
+@pytest.mark.parametrize("partial", [False, True])
 @pytest.mark.parametrize("config", [PLAIN, DROPOUT], ids=["plain", "dropout"])
-def test_a_static_step_trains_as_the_step_itself(config, monkeypatch):
+def test_a_static_step_trains_as_the_step_itself(config, partial, monkeypatch):
     expected, expected_losses = trained(config)
     capture = Replays()
     steps, prepared = [], training._prepared_step
@@ -37,13 +46,13 @@ def test_a_static_step_trains_as_the_step_itself(config, monkeypatch):
     def static(model, optimizers, options, *, rows, ranks):
         context = prepared(model, optimizers, options, rows=rows, ranks=ranks)
         step = context.__enter__()
-        steps.append((StaticStep(step, rows=rows, capture=capture), context))
+        steps.append((StaticStep(step, rows=rows, capture=capture, capture_partial=partial), context))
         return Entered(*steps[-1])
 
     monkeypatch.setattr(training, "_prepared_step", static)
     model, losses = trained(config)
-    # batches of 3, and one of 1 in each epoch, which is captured when it comes for the third time
-    assert capture.captured == 2
+    # batches of 3, and one of 1 in each epoch, which would be captured when it comes for the third time
+    assert capture.captured == (2 if partial else 1)
     assert losses.shape == (config.epochs, 8)
     # channels_last buffers take other kernels on a CPU, which round differently
     torch.testing.assert_close(losses, expected_losses, rtol=1e-3, atol=1e-3)
@@ -69,7 +78,7 @@ def test_batches_are_copied_into_one_set_of_buffers():
         return torch.zeros(1)
 
     features, capture = RandomFeatures(), Replays()
-    static = StaticStep(step, rows=4, capture=capture)
+    static = StaticStep(step, rows=4, capture=capture, capture_partial=True)
     present = {"a": torch.tensor([True, False, True]), "b": torch.tensor([True, True, False])}
     for indices in ([0, 1, 2], [3, 4, 5], [6, 5, 4], [2, 0, 1], [6]):
         batch = features.batch(torch.tensor(indices))
@@ -93,6 +102,147 @@ def test_without_a_capture_every_step_runs_and_weights_reach_it():
     for _ in range(WARM_UP + 2):
         static(RandomFeatures().batch(torch.tensor([0, 1])), weights={"a": {None: 2.0}})
     assert seen == [{"present": None, "weights": {"a": {None: 2.0}}}] * (WARM_UP + 2)
+
+
+def test_a_smaller_batch_is_run_directly_and_no_kernels_are_searched_for_it(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    seen, capture = [], Replays()
+
+    def step(name):
+        return lambda features, **_: seen.append((name, torch.backends.cudnn.benchmark)) or torch.zeros(1)
+
+    static = StaticStep(step("streams"), rows=2, capture=capture, direct=step("direct"))
+    features = RandomFeatures()
+    for _ in range(WARM_UP + 2):
+        static(features.batch(torch.tensor([0, 1])))
+        static(features.batch(torch.tensor([2])))
+    assert seen == [("streams", True), ("direct", False)] * (WARM_UP + 2)
+    assert capture.captured == 1
+    assert torch.backends.cudnn.benchmark
+
+
+def test_in_threads_the_search_for_kernels_ends_with_the_last_caller(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    one, other = fastest_convolutions(), fastest_convolutions()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert torch.backends.cudnn.benchmark
+    other.__exit__(None, None, None)
+    assert not torch.backends.cudnn.benchmark
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    with fastest_convolutions():
+        assert not torch.backends.cudnn.benchmark
+
+
+class FirstBranchReadsBack:
+    """Stands for an optimiser that a graph cannot hold, after the backward pass of its branch."""
+
+    def __init__(self, cuda, optimizer):
+        self.cuda, self.step = cuda, optimizer.step
+
+    def __call__(self):
+        if self.cuda.graphs:
+            self.cuda.read_back()
+        return self.step()
+
+
+def captured_training(monkeypatch, cuda, *, required):
+    """Train as on a CUDA device, on the stand-in, with a step that cannot be captured; return the losses."""
+
+    @contextmanager
+    def prepared(model, optimizers, options, *, rows, ranks):
+        monkeypatch.setattr(optimizers[0], "step", FirstBranchReadsBack(cuda, optimizers[0]))
+        step = partial(
+            train_step, model, optimizers=optimizers, config=options, objectives=build_objectives(model, options)
+        )
+        with static_step(step, model, optimizers, rows=rows, graph=True, required=required) as static:
+            yield static
+
+    monkeypatch.setattr(training, "_prepared_step", prepared)
+    return trained(PLAIN)[1]
+
+
+@pytest.mark.parametrize("release", ["old", "new"])
+def test_a_training_that_cannot_be_captured_goes_on_without_a_graph(monkeypatch, release):
+    cuda, undone = FakeCuda(monkeypatch, release=release), []
+    clean_up = CudaCapture._clean_up
+
+    def noting(self, *arguments):
+        before = [parameter.detach().clone() for parameter in kept["parameters"]]
+        assert any(parameter.grad is not None for parameter in kept["parameters"])
+        clean_up(self, *arguments)
+        undone.append(all(parameter.grad is None for parameter in kept["parameters"]))
+        undone.append(all(map(torch.equal, before, kept["parameters"])))
+
+    kept = {}
+    monkeypatch.setattr(CudaCapture, "_clean_up", noting)
+    real = training.build_optimizers
+
+    def remembering(model, *arguments, **options):
+        kept["parameters"] = list(model.branches.parameters())
+        return real(model, *arguments, **options)
+
+    monkeypatch.setattr(training, "build_optimizers", remembering)
+    with pytest.warns(CaptureWarning, match=r"^a step of this model cannot be captured .*continues without a graph"):
+        losses = captured_training(monkeypatch, cuda, required=False)
+    assert undone == [True, True]
+    assert len(losses) == PLAIN.epochs
+    assert losses.isfinite().all()
+    assert (cuda.routed, cuda.streams(), cuda.generator_captures) == ([], cuda.defaults, False)
+
+
+def test_a_graph_that_was_asked_for_and_cannot_be_is_an_error(monkeypatch):
+    cuda = FakeCuda(monkeypatch)
+    with pytest.raises(ConfigError, match=r"cannot be captured as a CUDA graph: .*; use training\.graph=off"):
+        captured_training(monkeypatch, cuda, required=True)
+    assert (cuda.routed, cuda.streams()) == ([], cuda.defaults)
+
+
+class Refuses(Replays):
+    """A capture that fails before it has run anything, as a real one leaves no trace on the device."""
+
+    def __call__(self, run):
+        raise CaptureError("it reads a value back")
+
+
+def test_without_its_graph_a_training_computes_the_same(monkeypatch):
+    def losses_of(capture):
+        prepared = training._prepared_step
+
+        @contextmanager
+        def static(model, optimizers, options, *, rows, ranks):
+            with prepared(model, optimizers, options, rows=rows, ranks=ranks) as step:
+                yield StaticStep(step, rows=rows, capture=capture)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "_prepared_step", static)
+            return trained(PLAIN)
+
+    expected = losses_of(None)
+    with pytest.warns(CaptureWarning) as warned:
+        found = losses_of(Refuses())
+    assert len(warned) == 1
+    assert torch.equal(found[1], expected[1])
+    for name, value in expected[0].state_dict().items():
+        assert torch.equal(found[0].state_dict()[name], value), name
+
+
+def test_branches_end_before_the_next_begins_until_they_are_captured(monkeypatch):
+    cuda = FakeCuda(monkeypatch)
+    device = torch.device("cuda:1")
+    streams = BranchStreams(2, device)
+    names = [stream.name for stream in streams._streams]
+    capture = CudaCapture(device)
+
+    def run():
+        return streams(lambda name: cuda.launch(device, lambda: None), ["a", "b"])
+
+    capture.warm_up(run, last=True)
+    assert cuda.log == [(what, name) for name in names for what in ("launch", "wait")]
+    cuda.log.clear()
+    capture(run)
+    assert cuda.log == [("launch", name) for name in names]
 
 
 def test_a_rate_that_is_a_tensor_is_overwritten_in_place():

@@ -1,6 +1,10 @@
-"""Devices by name, and copies to them that do not wait."""
+"""Devices by name, copies to them that do not wait, and cuDNN's choice of kernels."""
 
 from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -27,3 +31,43 @@ def select_device(name: str) -> torch.device:
 def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Copy host values to the device without waiting for it: from pinned memory, which the copy keeps alive."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+class _Searching:
+    """How many callers let cuDNN time its kernels, and what the setting was before the first."""
+
+    lock = threading.Lock()
+    callers = 0
+    before = False
+
+
+@contextmanager
+def fastest_convolutions() -> Iterator[None]:
+    """Let cuDNN time its kernels once per shape, unless the caller wants deterministic ones; also in several threads.
+
+    The setting is one for the whole process: whoever leaves last puts back what it was before the first came.
+    """
+    cudnn = torch.backends.cudnn
+    with _Searching.lock:
+        if not _Searching.callers:
+            _Searching.before = cudnn.benchmark
+            cudnn.benchmark = _Searching.before or not cudnn.deterministic
+        _Searching.callers += 1
+    try:
+        yield
+    finally:
+        with _Searching.lock:
+            _Searching.callers -= 1
+            if not _Searching.callers:
+                cudnn.benchmark = _Searching.before
+
+
+@contextmanager
+def usual_convolutions() -> Iterator[None]:
+    """Let cuDNN choose kernels by its own rules, without timing them, for shapes that do not come often."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

@@ -10,11 +10,10 @@ from typing import NamedTuple
 import torch
 
 from crdkit._core.branches import BranchMap, by_branch, share_of_threads, side_by_side
-from crdkit._core.capture import Capture, Replays
+from crdkit._core.capture import Capture, CaptureError, Replays
 from crdkit._core.progress import track
 from crdkit.detector._fitting import require_fitting
 from crdkit.detector._onnx import CompiledBranch, CompiledTeacher, require_packages
-from crdkit.errors import ConfigError
 from crdkit.model.crd import CRD, Branch
 from crdkit.model.folding import fold_teachers, fold_where_equal, random_images
 from crdkit.model.layers import Levels, Presence
@@ -154,7 +153,7 @@ class Engine:
             buffers[name].copy_(view, non_blocking=True)
         try:
             return replays(count, lambda: self._score(buffers.__getitem__, None))
-        except ConfigError:  # a user's own network that reads values back: run it directly
+        except CaptureError:  # a user's own network that reads values back: run it directly
             self._replays = None
             return self._score(buffers.__getitem__, None)
 

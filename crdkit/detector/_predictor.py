@@ -90,8 +90,10 @@ class Predictor:
         """Return the engine, which is built if there is none."""
         with self._building.alone():
             if self.engine is None:
-                graph = self._graph and self._scorer.device.type == "cuda"
-                capture = CudaCapture() if graph else None
+                device = self._scorer.device
+                graph = self._graph and device.type == "cuda"
+                # other threads of the program may use the device meanwhile
+                capture = CudaCapture(device, mode="thread_local") if graph else None
                 self.engine = Engine(self._model, self._scorer, views=self._views, fold=True, capture=capture)
             return self.engine
 

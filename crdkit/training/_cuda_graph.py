@@ -1,19 +1,25 @@
-"""A training step from static buffers, captured once per batch size as a CUDA graph and replayed from then on."""
+"""A training step from static buffers, captured as a CUDA graph and replayed from then on."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Protocol
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 
-from crdkit._core.capture import Capture, Replays
-from crdkit.errors import ConfigError
+from crdkit._core.capture import Capture, CaptureError, CudaCapture, Replays
+from crdkit._core.device import fastest_convolutions, usual_convolutions
+from crdkit.errors import CaptureWarning, ConfigError
+from crdkit.model.crd import CRD
 from crdkit.model.layers import Levels, Presence
 from crdkit.training.config import TrainingConfig
 from crdkit.training.losses import TermWeights
+
+CAPTURE_PARTIAL = False
+"""Whether the smaller last batch of an epoch has its kernels searched, and a graph; the benchmark measures both."""
 
 
 class Step(Protocol):
@@ -50,18 +56,34 @@ def uses_graph(config: TrainingConfig, device: torch.device, *, ranks: int = 1) 
 class StaticStep:
     """Copies each batch into its own buffers and runs the step there; with ``capture``, later steps are replays.
 
-    A smaller last batch uses the first rows of the same buffers, and a graph of its own. The returned losses of a
-    replay are the graph's buffer: the next replay overwrites them.
+    A smaller last batch uses the first rows of the same buffers. It comes once an epoch: it is run directly, and cuDNN
+    does not time kernels for it. The returned losses of a replay are the graph's buffer: the next replay overwrites
+    them.
 
     Args:
         step: what is run; whatever it changes must stay at the same address from step to step.
         rows: samples of the largest batch.
         capture: None to run every step directly.
+        direct: the step as it is run where it is not captured; None: ``step``.
+        required: whether a step that cannot be captured is an error.
+        capture_partial: search kernels for smaller batches, too, and give each size a graph of its own.
     """
 
-    def __init__(self, step: Step, *, rows: int, capture: Capture | None = None) -> None:
+    def __init__(
+        self,
+        step: Step,
+        *,
+        rows: int,
+        capture: Capture | None = None,
+        direct: Step | None = None,
+        required: bool = False,
+        capture_partial: bool = False,
+    ) -> None:
         self._step = step
+        self._direct = direct or step
         self._rows = rows
+        self._required = required
+        self._capture_partial = capture_partial
         self._features: dict[str, Levels] = {}
         self._present: dict[str, torch.Tensor] = {}
         self._replays: Replays[torch.Tensor] = Replays(capture)
@@ -73,17 +95,28 @@ class StaticStep:
         present: Presence | None = None,
         weights: Mapping[str, TermWeights] | None = None,
     ) -> torch.Tensor:
-        """Run one step; with ``weights``, which are not in a buffer, it is never a captured one."""
+        """Run one step; with ``weights``, which are not in a buffer, it is never a captured one.
+
+        Raises:
+            ConfigError: it cannot be captured, and that is ``required``.
+
+        Warns:
+            CaptureWarning: it cannot be captured; training goes on without a graph.
+        """
         count = len(next(iter(features.values()))[0])
         inputs, shown = self._fill(features, present, count=count)
-        if weights is not None:
-            return self._step(inputs, present=shown, weights=weights)
-
-        def run() -> torch.Tensor:
-            with _ignore_capturable_warning():
-                return self._step(inputs, present=shown)
-
-        return self._replays(count, run)
+        rare = count < self._rows and not self._capture_partial
+        if weights is None and not rare and self._replays.active:
+            try:
+                return self._replays(count, lambda: _run(self._step, inputs, present=shown))
+            except CaptureError as error:
+                if self._required:
+                    raise
+                warnings.warn(
+                    CaptureWarning(f"{error}, or go on: training continues without a graph, step by step"), stacklevel=2
+                )
+        with usual_convolutions() if rare else nullcontext():
+            return _run(self._direct, inputs, present=shown, weights=weights)
 
     def _fill(
         self, features: Mapping[str, Sequence[torch.Tensor]], present: Presence | None, *, count: int
@@ -106,37 +139,74 @@ class StaticStep:
 
 
 class BranchStreams:
-    """A `map` over branches that gives each a CUDA stream, so that independent branches overlap.
+    """A `map` over branches that gives each a CUDA stream, so that independent branches overlap once captured.
 
     The streams begin after what is queued on the current stream, and what is queued there next waits for all. Each
-    branch keeps its stream from step to step: memory that one frees is only reused in its own order.
+    branch keeps its stream from step to step: memory that one frees is only reused in its own order. Before the
+    capture, each branch ends before the next begins: cuDNN times its kernels then, and nothing else may be running.
     """
 
-    def __init__(self, branches: int) -> None:
-        self._streams = [torch.cuda.Stream() for _ in range(branches)]
+    def __init__(self, branches: int, device: torch.device) -> None:
+        self._streams = [torch.cuda.Stream(device) for _ in range(branches)]
 
     def __call__(self, function: Callable[[str], torch.Tensor], names: Iterable[str]) -> list[torch.Tensor]:
         """Call ``function`` with each name, on that branch's stream."""
-        main = torch.cuda.current_stream()
-        results = []
+        main, results = torch.cuda.current_stream(self._streams[0].device), []
+        captured = torch.cuda.is_current_stream_capturing()
         for name, stream in zip(names, self._streams, strict=True):
             stream.wait_stream(main)
             with torch.cuda.stream(stream):
                 results.append(function(name))
+            if not captured:
+                stream.synchronize()
         for stream in self._streams:
             main.wait_stream(stream)
         return results
 
 
 @contextmanager
-def fastest_convolutions() -> Iterator[None]:
-    """Let cuDNN time its kernels once per shape, unless the caller wants deterministic ones."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = before or not torch.backends.cudnn.deterministic
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
+def static_step(
+    step: partial[torch.Tensor],
+    model: CRD,
+    optimizers: Sequence[torch.optim.Optimizer],
+    *,
+    rows: int,
+    graph: bool,
+    required: bool,
+) -> Iterator[StaticStep]:
+    """Yield the step of a CUDA device, which is the current one meanwhile; with ``graph`` it becomes a replay.
+
+    Args:
+        step: `crdkit.training.step.train_step` without its batch; takes ``each_branch``.
+        model: what it trains.
+        optimizers: of its branches.
+        rows: samples of the largest batch.
+        graph: whether it is captured, with a stream for each branch.
+        required: whether it is an error if that fails.
+    """
+
+    def drop_gradients() -> None:
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    device = model.device
+    with torch.cuda.device(device), fastest_convolutions():
+        if not graph:
+            yield StaticStep(step, rows=rows, capture_partial=CAPTURE_PARTIAL)
+            return
+        yield StaticStep(
+            partial(step, each_branch=BranchStreams(len(model.modalities), device)),
+            rows=rows,
+            capture=CudaCapture(device, undo=drop_gradients),
+            direct=step,
+            required=required,
+            capture_partial=CAPTURE_PARTIAL,
+        )
+
+
+def _run(step: Step, inputs: Mapping[str, Sequence[torch.Tensor]], **options: Any) -> torch.Tensor:
+    with _ignore_capturable_warning():
+        return step(inputs, **options)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from crdkit._core.branches import side_by_side
-from crdkit._core.capture import CudaCapture
 from crdkit._core.device import to_device
 from crdkit._core.distributed import Ranks
 from crdkit._core.progress import track
@@ -21,7 +20,7 @@ from crdkit.model.crd import CRD
 from crdkit.model.layers import Presence
 from crdkit.model.shapes import empty_features
 from crdkit.training._checkpoint import Checkpoints, Partial
-from crdkit.training._cuda_graph import BranchStreams, StaticStep, Step, fastest_convolutions, uses_graph
+from crdkit.training._cuda_graph import Step, static_step, uses_graph
 from crdkit.training._data_parallel import (
     average,
     average_statistics,
@@ -99,6 +98,9 @@ def train(
         ConfigError: a batch would hold one sample, and a map one position: nothing to normalise over. Or the step
             cannot be captured as the config asks.
         CrdkitError: a loss is not finite.
+
+    Warns:
+        CaptureWarning: steps cannot be captured as a CUDA graph; training goes on without one.
 
     Examples:
         >>> from crdkit.model import CrossmodalGraph
@@ -236,10 +238,8 @@ def _prepared_step(
     step = partial(train_step, model, optimizers=optimizers, config=config, objectives=objectives)
     if device.type == "cuda":
         graph = uses_graph(config, device, ranks=ranks.world_size)
-        with torch.cuda.device(device), fastest_convolutions():
-            streams = BranchStreams(len(model.modalities)) if graph else map
-            capture = CudaCapture() if graph else None
-            yield StaticStep(partial(step, each_branch=streams), rows=rows, capture=capture)
+        with static_step(step, model, optimizers, rows=rows, graph=graph, required=config.graph == "on") as static:
+            yield static
     elif ranks.world_size > 1:  # collectives must come in the same order on all ranks
         yield step
     else:
