@@ -1,7 +1,8 @@
 """Words per sentence of every page of the documentation: ``python -m benchmarks.sentences``.
 
-Code, tables, headings and pictures do not count. A list item without a full stop is a sentence. The pages should stay at
-18 words on average; the research log is left out, because it is a record and no page to read. It reports, and fails nothing.
+Code, tables, headings and pictures do not count. A list item without a full stop is a sentence. The pages should stay
+at 18 words on average; the research log is left out, because it is a record and no page to read. It reports, and fails
+nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def sentences(text: str) -> list[str]:
     """Return the sentences of a Markdown page's prose.
 
     Examples:
-        >>> sentences("# Title\\n\\nOne part. Two `a b` parts!\\n\\n- an item\\n- another\\n\\n```\\ncode. Code.\\n```\\n")
+        >>> sentences("# Title\\n\\nOne part. Two `a b` parts!\\n\\n- an item\\n- another\\n\\n```\\ncode\\n```\\n")
         ['One part.', 'Two code parts!', 'an item', 'another']
     """
     text = _COMMENT.sub("", _FENCE.sub("", text))
