@@ -32,7 +32,7 @@ class FakeCuda:
             "current_device": lambda: self.current,
             "current_stream": lambda device=None: self.streams()[self.place(device)],
             "set_stream": self.set_stream,
-            "stream": self.stream,
+            "stream": lambda stream: StreamContext(self, stream),
             "Stream": lambda device=None: Stream(self, self.place(device)),
             "graph_pool_handle": self.new_pool,
             "CUDAGraph": lambda: Graph(self),
@@ -74,17 +74,6 @@ class FakeCuda:
     def set_stream(self, stream):
         self.here.device = stream.index  # as the real one does
         self.streams()[stream.index] = stream
-
-    @contextmanager
-    def stream(self, stream):
-        device, around, there = self.current, self.streams()[self.current], self.streams()[stream.index]
-        self.set_stream(stream)
-        try:
-            yield
-        finally:
-            self.set_stream(there)
-            self.set_stream(around)
-            self.here.device = device
 
     def launch(self, device, kernel):
         """Run a function on a device: on its current stream, whatever device is the current one."""
@@ -143,7 +132,7 @@ class FakeCuda:
     def graph(self, graph, pool=None, stream=None, *, capture_error_mode="global"):
         self.synchronize()
         self.empty_cache()
-        inside = self.stream(stream)
+        inside = StreamContext(self, stream)
         inside.__enter__()
         graph.capture_begin(pool, capture_error_mode)
         try:
@@ -151,6 +140,22 @@ class FakeCuda:
         finally:
             graph.capture_end()  # as in the real one: if this raises, the stream stays
             inside.__exit__(None, None, None)
+
+
+class StreamContext:
+    """Not a generator: those put the stream back when they are deleted, which the real one does not."""
+
+    def __init__(self, cuda, stream):
+        self.cuda, self.stream = cuda, stream
+
+    def __enter__(self):
+        cuda = self.cuda
+        self.around, self.there = cuda.streams()[cuda.current], cuda.streams()[self.stream.index]
+        cuda.set_stream(self.stream)
+
+    def __exit__(self, *error):
+        self.cuda.set_stream(self.there)
+        self.cuda.set_stream(self.around)
 
 
 class Stream:

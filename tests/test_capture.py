@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import threading
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
 from fake_cuda import FakeCuda
+from torch import nn
 
 from crdkit._core.capture import WARM_UP, CaptureError, CudaCapture, Replays
+from crdkit._core.device import convolutions_channels_last
+from crdkit.detector import Detector
+from crdkit.detector import _predictor as predictor
+from crdkit.detector._engine import Engine
+from crdkit.detector._predictor import Predictor
 
 SECOND = torch.device("cuda:1")
 
@@ -34,6 +41,44 @@ def test_a_capture_works_on_its_device_not_on_the_current_one(cuda):
         assert cuda.streams() == cuda.defaults
     assert len(cuda.uses) == 1
     assert set(cuda.uses) == {(1, (0, 1))}
+
+
+def test_a_detector_on_another_device_predicts_every_sample(cuda, detector, samples):
+    """Its graph would be empty if it were captured on the current device, and replay the sample of the capture."""
+    expected = [detector.predict(sample).score for sample in samples]
+    own = Detector(config=detector.config, model=detector.model, scorer=detector.scorer)
+    own._predictor.engine = Engine(own.model, own.scorer, fold=True, capture=CudaCapture(SECOND, mode="thread_local"))
+    score = own._predictor.engine._score
+
+    def on_second(inputs, present):
+        result = score(inputs, present)  # allocates what the kernel writes to
+        found = [result.anomaly_map, result.pred_score, *result.branches.values()]
+
+        def kernel():
+            with torch.inference_mode():
+                again = score(inputs, present)
+                for to, values in zip(
+                    found, [again.anomaly_map, again.pred_score, *again.branches.values()], strict=True
+                ):
+                    to.copy_(values)
+
+        cuda.launch(SECOND, kernel)
+        return result
+
+    own._predictor.engine._score = on_second
+    assert len(samples) > WARM_UP + 1
+    assert [own.predict(sample).score for sample in samples] == pytest.approx(expected, rel=1e-5)
+    assert own._predictor.engine.captures
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_detector_captures_on_its_own_device_whatever_other_threads_do(monkeypatch, detector, index):
+    cuda, built = FakeCuda(monkeypatch), []
+    monkeypatch.setattr(predictor, "Engine", lambda *_, capture, **__: built.append(capture) or capture)
+    own = Predictor(detector.model, SimpleNamespace(device=torch.device("cuda", index)), views={}, graph=True)
+    own.ready()
+    assert (built[0]._device.index, built[0]._stream.index, built[0]._mode) == (index, index, "thread_local")
+    assert cuda.current == 0
 
 
 class Activation:
@@ -173,3 +218,14 @@ def test_after_a_failed_capture_everything_is_run_directly(cuda):
         replays(3, run)
     assert not replays.active
     assert replays(3, run) == 4
+
+
+def test_weights_of_convolutions_are_stored_as_gpus_read_them():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ConvTranspose2d(8, 4, 2))
+    network.grid = nn.Parameter(torch.zeros(1, 3, 4, 5))  # of another part, which may rely on its order
+    values = [parameter.detach().clone() for parameter in network.parameters()]
+    convolutions_channels_last(network)
+    assert all(map(torch.equal, values, network.parameters()))
+    for part in (network[0], network[2]):
+        assert part.weight.is_contiguous(memory_format=torch.channels_last)
+    assert network.grid.is_contiguous()

@@ -10,7 +10,7 @@ import torch
 from predictions import same
 from torch import nn
 
-from crdkit._core.capture import CaptureError
+from crdkit._core.capture import WARM_UP, CaptureError
 from crdkit.detector import Detector
 from crdkit.detector._engine import Engine
 from crdkit.errors import DataError
@@ -135,6 +135,27 @@ def test_captured_predictions_come_from_buffers_of_their_batch_size(detector, sa
         for one, many in zip(expected[:2], captured.predict_batch(samples[:2]), strict=True):
             same(many, one)
     assert capture.captured == (1 if error else 2)
+
+
+def test_each_precision_is_captured_for_itself(detector, samples):
+    """A graph replays the kernels that it was captured with, whatever autocast says later."""
+    capture, precisions = Replays(), []
+    engine = Engine(detector.model, detector.scorer, capture=capture)
+    score = engine._score
+
+    def noting(*arguments):
+        precisions.append((torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled()))
+        return score(*arguments)
+
+    engine._score = noting
+    views = {name: view[None] for name, view in detector.prepare(samples[0]).views.items()}
+    for reduced in (False, True):
+        for _ in range(WARM_UP + 1):
+            with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+                engine(views.__getitem__)
+    assert capture.captured == 2
+    assert precisions == [(False, False)] * 3 + [(True, False)] * 3
+    assert torch.is_autocast_cache_enabled()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

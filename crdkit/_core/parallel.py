@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
+from functools import lru_cache
 from itertools import islice
 from typing import TypeVar
 
@@ -56,6 +57,31 @@ def in_order(work: Callable[[S], T], items: Iterable[S], *, workers: int | None)
             yield result
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def together(work: Callable[[S], T], items: Sequence[S]) -> list[T]:
+    """Return ``work(item)`` of each of a few items, all at the same time, the first of them in the caller's thread.
+
+    Examples:
+        >>> together(len, ["a", "bb"])
+        [1, 2]
+    """
+    first, *others = items
+    futures = [_pool().submit(work, item) for item in others]
+    try:
+        return [work(first), *(future.result() for future in futures)]
+    finally:  # what the caller does next may need what they use
+        wait(futures)
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    """Return threads that are kept: a new one costs more than what it is given to do."""
+    return ThreadPoolExecutor(MAX_WORKERS, "crdkit-view")
+
+
+if hasattr(os, "register_at_fork"):  # a forked process inherits the pool, but none of its threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def _cores() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ import torch
 
 from crdkit._core.branches import BranchMap, by_branch, share_of_threads, side_by_side
 from crdkit._core.capture import Capture, CaptureError, Replays
+from crdkit._core.device import convolutions_channels_last
+from crdkit._core.memory import in_host_memory
 from crdkit._core.progress import track
 from crdkit.detector._fitting import require_fitting
 from crdkit.detector._onnx import CompiledBranch, CompiledTeacher, require_packages
@@ -48,7 +50,7 @@ class Engine:
     """Teachers, branches and scorer of a detector, for inference only.
 
     On a CPU a modality's view and teacher, and then its branch, run alongside those of the others, each on its share
-    of the threads.
+    of the threads. On a GPU the convolutions of the model, and the views, become channels_last, as in training.
 
     Args:
         model: the trained CRD; later changes of its weights have no effect.
@@ -73,7 +75,9 @@ class Engine:
         self._outlines = outlined_by(views or {}) if scorer.score.uses_foreground else frozenset[str]()
         self.teachers = model.teachers_by_modality()
         self.branches: dict[str, Branch] = {name: model.branch(name) for name in model.modalities}
-        if fold and self.device.type == "cpu":
+        if self.device.type != "cpu":
+            convolutions_channels_last(model)
+        elif fold:
             self._fold()
         self._teacher_of = model.teacher_of
         self._run_teacher: dict[str, Teacher] = dict(self.teachers)
@@ -81,7 +85,7 @@ class Engine:
             name: partial(_output, branch) for name, branch in self.branches.items()
         }
         self._replays: Replays[Maps] | None = None if capture is None else Replays(capture)
-        self._buffers: dict[int, dict[str, torch.Tensor]] = {}
+        self._buffers: dict[Hashable, dict[str, torch.Tensor]] = {}
 
     @property
     def captures(self) -> bool:
@@ -143,19 +147,30 @@ class Engine:
 
     def _score_from_buffers(self, views: dict[str, torch.Tensor], replays: Replays[Maps]) -> Maps:
         """Copy the views into the buffers of their batch size, and run there: directly at first, then as a replay."""
-        count = len(next(iter(views.values())))
-        if count not in self._buffers:
+        kind = self.device.type
+        dtype, reduced = torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+        size = len(next(iter(views.values()))), dtype, reduced  # a graph keeps the precision it was captured in
+        if size not in self._buffers:
             if len(self._buffers) == MAX_GRAPHS:
                 return self._score(views.__getitem__, None)
-            self._buffers[count] = {name: torch.empty_like(view, device=self.device) for name, view in views.items()}
-        buffers = self._buffers[count]
+            self._buffers[size] = {name: self._to_device(torch.empty_like(view)) for name, view in views.items()}
+        buffers = self._buffers[size]
         for name, view in views.items():
-            buffers[name].copy_(view, non_blocking=True)
+            buffers[name].copy_(view if view.is_cuda else in_host_memory(view, self.device), non_blocking=True)
+
+        def run() -> Maps:
+            with torch.autocast(kind, dtype, reduced, cache_enabled=False):  # no copy of a weight outlives the capture
+                return self._score(buffers.__getitem__, None)
+
         try:
-            return replays(count, lambda: self._score(buffers.__getitem__, None))
+            return replays(size, run)
         except CaptureError:  # a user's own network that reads values back: run it directly
             self._replays = None
             return self._score(buffers.__getitem__, None)
+
+    def _to_device(self, view: torch.Tensor) -> torch.Tensor:
+        order = torch.preserve_format if self.device.type == "cpu" else torch.channels_last
+        return view.to(self.device, memory_format=order)
 
     @torch.inference_mode()
     def _score(self, inputs: Views, present: Presence | None) -> Maps:
@@ -169,7 +184,7 @@ class Engine:
         inside: dict[str, torch.Tensor] = {}
 
         def run_teacher(name: str) -> Levels:
-            view = inputs(name).to(self.device)
+            view = self._to_device(inputs(name))
             if name in self._outlines:
                 inside[name] = is_foreground(view)
             return self._run_teacher[name](view)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 
 from crdkit._core.capture import CudaCapture
+from crdkit._core.device import to_device
+from crdkit._core.parallel import together
 from crdkit._core.shared_lock import SharedLock
 from crdkit.detector._engine import Engine
 from crdkit.detector._finite import FUSED, extremes_on_host, require_finite
+from crdkit.detector._outputs import maps_on_host
 from crdkit.detector._samples import PreparedSample
 from crdkit.detector.prediction import Prediction
 from crdkit.model.crd import CRD
+from crdkit.model.layers import Presence
 from crdkit.scoring.scorer import Scorer
 from crdkit.scoring.thresholds import Thresholds
 from crdkit.views import View
@@ -63,7 +65,8 @@ class Predictor:
             engine = self.ready()
             if not engine.captures:
                 return finish(_predict(engine, samples, kept), views, engine)
-        views.update({name: inputs(name) for name in self._model.modalities})  # of several threads at a time
+        # of several threads at a time, while the device works for another
+        views.update(zip(self._model.modalities, together(inputs, self._model.modalities), strict=True))
         with self._using.alone():
             engine = self.ready()
             return finish(_predict(engine, samples, views.__getitem__), views, engine)
@@ -101,30 +104,31 @@ class Predictor:
 def _predict(
     engine: Engine, samples: Sequence[PreparedSample], inputs: Callable[[str], torch.Tensor]
 ) -> list[Prediction]:
-    present = {
-        name: torch.tensor([name not in sample.missing for sample in samples], device=engine.device)
-        for name in engine.branches
-    }
-    maps = engine(inputs, present if any(sample.missing for sample in samples) else None)
-    extremes = extremes_on_host({FUSED: maps.anomaly_map, **maps.branches})
+    maps = engine(inputs, _presence(samples, engine))
+    shown = {FUSED: maps.anomaly_map, **maps.branches}
+    extremes = extremes_on_host(shown)
     require_finite(extremes, lambda row: samples[row].name)
     image_scores = maps.pred_score.tolist()
     scores = {name: found[0].tolist() for name, found in extremes.items()}
     return [
         Prediction(
-            anomaly_map=_resized(maps.anomaly_map[row], sample),
+            anomaly_map=on_host.pop(FUSED),
             score=image_scores[row],
-            maps={
-                name: _resized(values[row], sample)
-                for name, values in maps.branches.items()
-                if name not in sample.missing
-            },
+            maps=on_host,
             scores={name: scores[name][row] for name in maps.branches if name not in sample.missing},
             missing=sample.missing,
             image_path=sample.image_path,
         )
-        for row, sample in enumerate(samples)
+        for row, (sample, on_host) in enumerate(zip(samples, maps_on_host(shown, samples), strict=True))
     ]
+
+
+def _presence(samples: Sequence[PreparedSample], engine: Engine) -> Presence | None:
+    """Return which samples have each modality, in one copy to the device; None, and no copy, if nothing is missing."""
+    if not any(sample.missing for sample in samples):
+        return None
+    flags = torch.tensor([[name not in sample.missing for sample in samples] for name in engine.branches])
+    return dict(zip(engine.branches, to_device(flags, engine.device), strict=True))
 
 
 def judge(found: Sequence[Prediction], thresholds: Thresholds | None) -> list[Prediction]:
@@ -135,11 +139,3 @@ def judge(found: Sequence[Prediction], thresholds: Thresholds | None) -> list[Pr
         else replace(prediction, **thresholds.decide(tuple(prediction.maps), prediction.score)._asdict())
         for prediction in found
     ]
-
-
-def _resized(values: torch.Tensor, sample: PreparedSample) -> np.ndarray:
-    """Return an (S, S) map at the size of the sample's raw sensors."""
-    size = (sample.height, sample.width)
-    resized = F.interpolate(values[None, None], size=size, mode="bilinear", align_corners=False)
-    array: np.ndarray = resized[0, 0].cpu().numpy()
-    return array

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
+from crdkit._core.device import fastest_convolutions, is_frequent
 from crdkit._core.progress import track
 from crdkit.detector._engine import Engine, RawMaps
 from crdkit.detector._finite import FUSED, extremes_on_host, require_finite
@@ -19,9 +23,11 @@ def raw_maps(engine: Engine, split: LoadedSplit, *, batch_size: int) -> RawMaps:
         CrdkitError: a map is not finite.
     """
     parts: list[RawMaps] = []
-    for rows in batches(len(split), batch_size):
-        inputs, _ = split.batch(rows)
-        parts.append(engine.raw_maps(inputs.__getitem__))
+    rows = batches(len(split), batch_size)
+    for chosen in rows:
+        inputs, _ = split.batch(chosen)
+        with _kernels(engine, chosen, rows):
+            parts.append(engine.raw_maps(inputs.__getitem__))
     raw = {name: torch.cat([part.branches[name] for part in parts]) for name in engine.branches}
     inside = [part.foreground for part in parts if part.foreground is not None]
     require_finite(extremes_on_host(raw), lambda row: str(split.records[row].image_path))
@@ -38,7 +44,8 @@ def score_split(engine: Engine, split: LoadedSplit, *, batch_size: int) -> Maps:
     for chosen in track(rows, description="scoring", total=len(rows)):
         inputs, present = split.batch(chosen)
         present = present and {name: has.to(engine.device) for name, has in present.items()}
-        parts.append(engine(inputs.__getitem__, present))
+        with _kernels(engine, chosen, rows):
+            parts.append(engine(inputs.__getitem__, present))
     found = Maps(
         anomaly_map=torch.cat([part.anomaly_map for part in parts]),
         pred_score=torch.cat([part.pred_score for part in parts]),
@@ -48,3 +55,9 @@ def score_split(engine: Engine, split: LoadedSplit, *, batch_size: int) -> Maps:
     extremes = extremes_on_host({FUSED: found.anomaly_map, **found.branches})
     require_finite(extremes, lambda row: str(split.records[row].image_path))
     return found
+
+
+def _kernels(engine: Engine, chosen: slice, rows: Sequence[slice]) -> AbstractContextManager[None]:
+    """Let cuDNN time its kernels for the batches of a long split, but for a smaller last one."""
+    full = chosen.stop - chosen.start == rows[0].stop - rows[0].start
+    return fastest_convolutions() if full and is_frequent(len(rows)) else nullcontext()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from copy import copy
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,8 @@ class Detector(ComparesSensors, Explains):
             DataError: as `predict`; the message starts with the sample's place in the batch, counted from 0.
         """
         require_samples(samples)
-        return self.predict_prepared([self._prepare(sample) for sample in enumerate(samples)])
+        work = map if self.device.type == "cpu" else partial(in_order, workers=None)  # a device leaves the host idle
+        return self.predict_prepared([*work(self._prepare, enumerate(samples))])
 
     def predict_stream(
         self, samples: Iterable[Mapping[str, SensorData]], *, batch_size: int | None = None, workers: int | None = None

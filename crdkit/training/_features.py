@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import torch
 
 from crdkit._core.branches import BranchMap, by_branch, side_by_side
-from crdkit._core.device import to_device
+from crdkit._core.device import convolutions_channels_last, fastest_convolutions, is_frequent, to_device
 from crdkit._core.memory import Level
 from crdkit._core.progress import track
 from crdkit.model.crd import CRD
@@ -52,6 +52,8 @@ class TeacherFeatures:
         self._teachers = model.teachers_by_modality()
         if self._device.type == "cpu":
             self._teachers = fold_teachers(self._teachers, random_images(next(iter(inputs.values())).shape[-1]))
+        else:
+            convolutions_channels_last(model.teachers)
         self.level: Level = level
         if level == "recomputed":
             images = {name: [tensor] for name, tensor in inputs.items()}
@@ -84,7 +86,8 @@ class TeacherFeatures:
         return {name: [self._to_student_input(level) for level in levels] for name, levels in rows.items()}
 
     def _run_teachers(self, images: Mapping[str, torch.Tensor], each: BranchMap = map) -> dict[str, Levels]:
-        return by_branch(each, lambda name: self._teachers[name](images[name]), images)
+        order = torch.contiguous_format if self._device.type == "cpu" else torch.channels_last
+        return by_branch(each, lambda name: self._teachers[name](images[name].contiguous(memory_format=order)), images)
 
     def _to_student_input(self, level: torch.Tensor) -> torch.Tensor:
         """Return a level as the students read it; levels kept on the device have that memory layout already."""
@@ -113,7 +116,10 @@ class TeacherFeatures:
         with side_by_side(len(stored), self._device) as each:
             for start in track(starts, description="teacher features", total=len(starts)):
                 batch = {name: tensor[start : start + size].to(self._device) for name, tensor in inputs.items()}
-                for name, levels in self._run_teachers(batch, each).items():
+                search = self._device.type == "cuda" and start + size <= count and is_frequent(len(starts))
+                with fastest_convolutions() if search else nullcontext():
+                    features = self._run_teachers(batch, each)
+                for name, levels in features.items():
                     for store, level in zip(stored[name], levels, strict=True):
                         store[start : start + size] = level
         return stored
