@@ -15,7 +15,7 @@ from crdkit.data import SampleRecord
 from crdkit.detector import Detector
 from crdkit.errors import CrdkitError, DataError
 from crdkit.metrics import Rate, compare, error_rates, intervals, recall_at
-from crdkit.runs.compare import _Scored, compare_runs
+from crdkit.runs.compare import Scored, compare_runs
 from crdkit.runs.directory import read_metrics
 from crdkit.runs.evaluate import rescore
 from crdkit.scoring import Maps
@@ -144,7 +144,7 @@ def test_what_is_no_run_is_refused(finished, tmp_path, capsys):
 
 
 def scored(name, maps, masks=None):
-    return _Scored(name, ["a", "b"], np.array([0, 1]), np.array([0.1, 0.9]), maps, masks)
+    return Scored(name, ["a", "b"], np.array([0, 1]), np.array([0.1, 0.9]), maps, masks)
 
 
 def test_other_masks_and_other_sizes_are_refused():

@@ -221,7 +221,7 @@ def test_a_run_shows_decisions(finished):
     assert list(rows[0])[-5:] == ["regions", "region_box", "region_modality", "attribution_rgb", "attribution_depth"]
     alarms = [row for row in rows if row["pred_label"] == "1"]
     page = (finished / "report.html").read_text(encoding="utf-8")
-    assert page.count("decided anomalous") == page.count('class="shares"') == len(alarms)
+    assert page.count("decided anomalous") == page.count('"raised":"raised by') == len(alarms)
     assert page.count("decided normal") == len(rows) - len(alarms)
     for row in alarms:
         assert float(row["attribution_rgb"]) + float(row["attribution_depth"]) == pytest.approx(1, abs=1e-5)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -11,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from crdkit.errors import CrdkitError
 from crdkit.report import gallery
@@ -18,13 +22,14 @@ from crdkit.report.data import ReportData
 from crdkit.report.gallery import Scale, mistakes, order
 from crdkit.report.marks import colour_of
 from crdkit.report.page import write_report
+from crdkit.report.pictures import SIZES, pictures
 from crdkit.scoring import metrics
 from crdkit.scoring.names import METRICS, MISSING, label, percent
 from crdkit.scoring.regions import Region
 from crdkit.scoring.table import Verdict
 
 CURVES = ("histogram", "loss", "pro", "roc")
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "input"}
 
 
 class Page(HTMLParser):
@@ -36,6 +41,7 @@ class Page(HTMLParser):
         self.attributes: list[tuple[str, str, str]] = []
         self.ids: list[str] = []
         self.words: list[str] = []
+        self.scripts: list[str] = []
         self._open: list[str] = []
         self.feed(text)
         self.close()
@@ -55,7 +61,19 @@ class Page(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        if self._open[-1:] == ["script"]:
+            self.scripts.append(data)
+        elif self._open[-1:] != ["style"]:
+            self.words.append(data)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What the page's program works on."""
+        return dict(json.loads(self.scripts[0]))
+
+    @property
+    def pictures(self) -> list[dict[str, Any]]:
+        return [json.loads(script) for script in self.scripts[1:-1]]
 
     @property
     def text(self) -> str:
@@ -63,6 +81,10 @@ class Page(HTMLParser):
 
     def values(self, name: str) -> list[str]:
         return [value for _, attribute, value in self.attributes if attribute == name]
+
+
+def opened(text: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(text)))
 
 
 def make(
@@ -151,15 +173,16 @@ def test_every_kind_of_data_gives_a_self_contained_page(name: str, tmp_path: Pat
     write_report(data, tmp_path / "new" / "report.html")
     text = (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
     page = Page(text)
-    targets = page.values("src") + page.values("href")
-    assert targets
-    assert all(target.startswith(("data:image/", "#")) for target in targets)
-    assert not re.search(r"https?://|//cdn|@import|url\((?!#)", text)
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert all(target.startswith("#") for target in page.values("src") + page.values("href"))
+    assert not re.search(r"https?://|//cdn|@import|url\((?!#)|fetch\(|XMLHttp", text)
+    assert not {"link", "iframe", "object", "img"} & set(page.tags)
+    assert "default-src 'none'" in page.values("content")[-1]
     assert len(page.values("id")) == len(set(page.values("id")))
-    assert all(page.values("alt"))
-    assert len(page.values("alt")) == page.tags.count("img")
-    assert all(sample in page.text for sample in data.sample_ids)
+    assert sorted(sample["id"] for sample in page.document["samples"]) == sorted(data.sample_ids)
+    assert len(page.pictures) == len(data.sample_ids)
+    for picture in page.pictures:
+        assert [opened(part).format for part in picture["inputs"]] == ["JPEG"] * len(data.inputs)
+        assert [opened(part).mode for part in picture["runs"][0]["maps"]] == ["L"] * (len(data.branch_maps) + 1)
     assert "nan" not in page.text.split()
     assert "None" not in page.text
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["report.html"]
@@ -200,11 +223,12 @@ def test_all_text_is_escaped(tmp_path: Path) -> None:
     data = dataclasses.replace(data, history=[{"epoch": 1, "loss": 1.0, f"loss{bad}": 2.0}])
     write_report(data, tmp_path / "report.html", figures=tmp_path)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<b>" not in text
-    assert "<script" not in text
     page = Page(text)
+    assert "<b>" not in text
+    assert page.tags.count("script") == text.count("<script") == text.count("</script>") == 4
     assert page.text.count(bad) >= 10
-    assert f"{bad} input of {bad}" in page.values("alt")
+    assert {sample["id"] for sample in page.document["samples"]} == {bad, "good/001"}
+    assert page.document["runs"][0]["layers"] == ["fused", bad, "depth"]
 
 
 def test_worst_mistakes_come_first(tmp_path: Path) -> None:
@@ -219,12 +243,14 @@ def test_worst_mistakes_come_first(tmp_path: Path) -> None:
 
     data = make(labels=labels.tolist(), scores=scores)
     write_report(data, tmp_path / "report.html", gallery_size=4)
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    shown = re.findall(r'<article class="card sample (\w+)">\s*<header>\s*<h3>([^<]*)</h3>', text)
-    assert [sample for _, sample in shown] == [data.sample_ids[index] for index in (4, 3, 2, 1)]
-    assert [kind for kind, _ in shown] == ["anomalous", "normal", "normal", "normal"]
-    assert "ranked below 75% of the normal samples" in text
-    assert "ranked above 67% of the anomalous samples" in text
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    samples = page.document["samples"]
+    assert [sample["id"] for sample in samples] == [data.sample_ids[index] for index in (4, 3, 2, 1, 5, 0, 6)]
+    assert [sample["label"] for sample in samples] == [1, 0, 0, 0, 1, 0, 1]
+    ranks = [sample["runs"][0]["rank"] for sample in samples]
+    assert ranks[:2] == ["ranked below 75% of the normal samples", "ranked above 67% of the anomalous samples"]
+    assert ranks[-1] == "ranked above every normal sample"
+    assert len(page.pictures) == 4
 
 
 def test_same_data_same_bytes_whatever_the_settings(tmp_path: Path) -> None:
@@ -262,14 +288,29 @@ def test_an_older_report_is_replaced(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_heavy_gallery_gets_smaller_thumbnails(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = make(labels=[0, 1])
-    for budget, side in ((200_000, 160), (60_000, 128), (1, 96)):
-        monkeypatch.setattr(gallery, "BUDGET", budget)
-        built = gallery.build(data, size=2)
-        tiles = [tile for sample in built["samples"] for group in sample["groups"] for tile in group]
-        assert {tile["size"] for tile in tiles} == {(side, side, 3)}
-        assert side == 96 or sum(len(tile["src"]) for tile in tiles) <= budget
+@pytest.mark.parametrize("budget", [400_000, 120_000, 60_000])
+def test_pictures_get_smaller_until_they_fit(budget: int) -> None:
+    data = make(labels=[0, 1] * 4, side=300)
+    made = pictures(data, range(8), budget=budget)
+    assert sum(len(json.dumps(picture)) for picture in made) <= budget
+    sides = {opened(text).size for picture in made for text in picture["inputs"]}
+    assert sides == {(size.side, size.side) for size in SIZES if size.side == max(sides)[0]}
+    assert pictures(data, [2], budget=1)[0]["maps"]  # the smallest are made, whatever the budget
+
+
+def test_a_sample_that_lacks_a_sensor_shows_nothing_of_it(tmp_path: Path) -> None:
+    data = make(labels=[0, 1], present={"rgb": np.array([True, True]), "depth": np.array([True, False])})
+    write_report(data, tmp_path / "report.html")
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    by_id = {sample["id"]: place for place, sample in enumerate(page.document["samples"])}
+    for index, missing in ((0, []), (1, ["depth"])):
+        place = by_id[data.sample_ids[index]]
+        judged = page.document["samples"][place]["runs"][0]
+        assert judged["lacks"] == missing
+        assert [score is None for score in judged["scores"]] == [False, bool(missing)]
+        shown = page.pictures[place]
+        assert [part is None for part in shown["inputs"]] == [False, bool(missing)]
+        assert [part is None for part in shown["runs"][0]["maps"]] == [False, False, bool(missing)]
 
 
 def test_colour_scale_is_common_and_survives_constant_maps() -> None:
@@ -323,13 +364,24 @@ def test_the_gallery_shows_what_was_decided(tmp_path):
     data = make(decided=[normal, normal, unknown, found, seen, found])
     write_report(data, tmp_path / "report.html")
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert page.text.count("decided normal (p 0.5)") == 2
-    assert page.text.count("decided anomalous (p 0.25), 1 region above the pixel threshold") == 2
-    assert page.text.count("decided anomalous (p 0.25), no region above the pixel threshold") == 1
-    assert page.values("aria-label").count("raised by depth 76 %, rgb 24 %") == 3
+    judged = [sample["runs"][0] for sample in page.document["samples"]]
+    words = [one["words"] for one in judged]
+    assert words.count("decided normal (p 0.5)") == 2
+    assert words.count("decided anomalous (p 0.25), 1 region above the pixel threshold") == 2
+    assert words.count("decided anomalous (p 0.25), no region above the pixel threshold") == 1
+    assert words.count("") == 1
+    assert [one["raised"] for one in judged].count("raised by depth 76 %, rgb 24 %") == 3
+    assert [one["shares"] for one in judged].count([0.24, 0.76]) == 3
+    assert page.document["runs"][0]["threshold"] == 1.0
+    assert page.document["runs"][0]["why"] == "decided"
+    drawn = [picture["runs"][0]["regions"] for picture in page.pictures]
+    assert sorted(drawn) == [[], [], [], [], *[[["M4 3h9v7h-9z", 1]]] * 2]
+    assert [one["regions"] for one in judged].count([[3, 4, 10, 13, 63, "2", 1]]) == 2
     for index, outlined in ((3, True), (4, False)):
         (*_, (_, fused, text)) = gallery._images(data, index, scales=[Scale(0, 1)] * 3, side=160)
         assert (fused == colour_of("depth", ["rgb", "depth"])).all(axis=2).any() == outlined
         assert ("1 region outlined" in text) == outlined
     write_report(make(), tmp_path / "before.html")
-    assert "decided" not in (tmp_path / "before.html").read_text(encoding="utf-8")
+    before = Page((tmp_path / "before.html").read_text(encoding="utf-8")).document
+    assert before["runs"][0]["why"] == "best"
+    assert all(sample["runs"][0]["words"] == "" for sample in before["samples"])

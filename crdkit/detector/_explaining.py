@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from crdkit._core.branches import by_branch, side_by_side
+from crdkit._core.progress import track
 from crdkit.detector._decide import Decides
 from crdkit.detector._engine import Engine
 from crdkit.detector._predictor import judge
@@ -25,6 +26,8 @@ from crdkit.scoring.scorer import Maps
 from crdkit.scoring.table import Verdict
 from crdkit.views.split import LoadedSplit
 
+ATTRIBUTED = 200
+"""The most samples of a split, worst mistakes first, whose alarms are attributed: each takes a prediction's time."""
 WhenAttributed = Literal["alarms", "always", "never"]
 """Which predictions say which modality raised them."""
 
@@ -149,7 +152,7 @@ class Explains(Decides):
     def decide_split(self, split: LoadedSplit, maps: Maps) -> list[Verdict] | None:
         """Return what is decided of a scored split; None without thresholds.
 
-        The alarms that a report shows are attributed.
+        Alarms among the `ATTRIBUTED` worst mistakes and closest calls are attributed.
 
         Args:
             split: the samples.
@@ -157,7 +160,7 @@ class Explains(Decides):
         """
         if self.thresholds is None:
             return None
-        shown = most_telling(split.labels, maps.pred_score)
+        shown = most_telling(split.labels, maps.pred_score, size=ATTRIBUTED)
         fused, scores = maps.anomaly_map.cpu().numpy(), maps.pred_score.tolist()
         branches = {name: values.cpu().numpy() for name, values in maps.branches.items()}
         has = {name: None if maps.present is None else maps.present[name].tolist() for name in branches}
@@ -176,8 +179,8 @@ class Explains(Decides):
             )
         engine = self._engine()
         decided = self._with_regions(found, engine.scorer.aggregation)
-        for row in shown:
-            if decided[row].label:
-                decided[row] = self._attributed(decided[row], split.batch(slice(row, row + 1))[0], engine)
+        alarms = [row for row in shown if decided[row].label]
+        for row in track(alarms, description="attributing alarms", total=len(alarms)):
+            decided[row] = self._attributed(decided[row], split.batch(slice(row, row + 1))[0], engine)
         names = [part.name for part in fields(Verdict)]
         return [Verdict(**{name: getattr(prediction, name) for name in names}) for prediction in decided]

@@ -47,6 +47,8 @@ class ReportData:
     """One entry per epoch: ``{"epoch": 1, "loss": ..., "seconds": ...}``."""
     decided: Sequence[Judged] | None = None
     """What was decided of each sample; None if nothing was, as in runs without thresholds."""
+    present: Mapping[str, np.ndarray] | None = None
+    """(N,) bool by modality: which samples have it; None: all. What is shown of a missing one is never looked at."""
     notes: Sequence[str] = ()
     """Plain warnings for the top of the report."""
     normals_only: bool = False
@@ -65,6 +67,7 @@ class ReportData:
         }
         sized |= {f"branch_maps[{name!r}]": maps for name, maps in self.branch_maps.items()}
         sized |= {f"inputs[{name!r}]": images for name, images in self.inputs.items()}
+        sized |= {f"present[{name!r}]": has for name, has in (self.present or {}).items()}
         for name, value in sized.items():
             if value is not None and len(value) != len(self.sample_ids):
                 raise CrdkitError(f"{name} holds {len(value)} samples, but sample_ids holds {len(self.sample_ids)}")

@@ -1,4 +1,4 @@
-"""Gallery of a report: what every sensor saw and where each branch found anomalies, worst mistakes first."""
+"""Heat maps, the order of samples by their mistakes, and the picture of a few samples that a run writes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crdkit.report.decisions import decision, legend
 from crdkit.report.marks import grown, mark_regions
 from crdkit.report.wording import count_in_words
 
@@ -23,10 +22,8 @@ if TYPE_CHECKING:
 COLOURS = "inferno"  # its brightness rises evenly: readable with any colour vision and in greyscale print
 UNDERLAY = 0.3  # brightness of the input that shows through where there is no heat
 OUTLINE = (0, 229, 255)
-SIZE = 40
-"""The most samples that a gallery shows."""
-BUDGET = 4_500_000  # bytes of base64; smaller and coarser thumbnails are tried until the gallery fits
-SIZES = ((160, 82), (128, 75), (96, 65))  # longest side in pixels, JPEG quality
+SIZE = 500
+"""The most samples that a page shows pictures of."""
 
 
 @dataclass(frozen=True)
@@ -81,33 +78,9 @@ def order(labels: np.ndarray | None, scores: np.ndarray) -> list[int]:
     return [int(index) for index in np.lexsort((np.arange(len(scores)), margin, -mistakes(labels, scores)))]
 
 
-def most_telling(labels: np.ndarray | None, scores: torch.Tensor, *, size: int = SIZE) -> list[int]:
-    """Return the samples of a gallery of at most ``size``, in order."""
+def most_telling(labels: np.ndarray | None, scores: torch.Tensor, *, size: int) -> list[int]:
+    """Return at most ``size`` samples, in the order of `order`."""
     return order(labels, scores.cpu().numpy())[: max(size, 0)]
-
-
-def build(data: ReportData, *, size: int) -> dict[str, Any]:
-    """Return what the template needs for the gallery of at most ``size`` samples."""
-    chosen = order(data.labels, data.scores)[: max(size, 0)]
-    kinds = _all_maps(data)
-    scales = [Scale.of(maps) for _, maps in kinds]
-    for side, quality in SIZES:
-        samples = [_sample(data, index, scales=scales, side=side, quality=quality) for index in chosen]
-        if sum(len(tile["src"]) for sample in samples for group in sample["groups"] for tile in group) <= BUDGET:
-            break
-    return {
-        "samples": samples,
-        "total": len(data.sample_ids),
-        "ranked": data.labels is not None and len(np.unique(data.labels)) == 2,
-        "rising": data.labels is not None and bool(data.labels.all()),
-        "scales": [
-            {"name": f"{name} map", "low": f"{scale.low:.4g}", "high": f"{scale.high:.4g}"}
-            for (name, _), scale in zip(kinds, scales, strict=True)
-        ],
-        "gradient": ", ".join(f"rgb({r} {g} {b})" for r, g, b in _colours()[::15].tolist()),
-        "outlined": data.masks is not None,
-        "regions": legend(data.branch_maps) if any(found.regions for found in data.decided or ()) else [],
-    }
 
 
 def qualitative(data: ReportData, *, limit: int = 8, side: int = 256, gap: int = 8) -> Figure:
@@ -165,53 +138,14 @@ def _all_maps(data: ReportData) -> list[tuple[str, np.ndarray]]:
     return [*data.branch_maps.items(), ("fused", data.maps)]
 
 
-def _sample(data: ReportData, index: int, *, scales: Sequence[Scale], side: int, quality: int) -> dict[str, Any]:
-    name = data.sample_ids[index]
-    images = _images(data, index, scales=scales, side=side)
-    inputs = len(images) - len(scales)
-    tiles = [
-        {
-            "name": kind,
-            "src": encode(image, quality=quality, sharp=place >= inputs),
-            "alt": f"{alt} of {name}",
-            "size": image.shape,
-        }
-        for place, (kind, image, alt) in enumerate(images)
-    ]
-    label = None if data.labels is None else bool(data.labels[index])
-    return {
-        "id": name,
-        "defect_type": data.defect_types[index],
-        "anomalous": label,
-        "score": f"{float(data.scores[index]):.4g}",
-        **_verdict(data, index),
-        "decision": None if data.decided is None else decision(data.decided[index], list(data.branch_maps)),
-        "groups": [tiles[:inputs], tiles[inputs:]],
-    }
-
-
-def _verdict(data: ReportData, index: int) -> dict[str, Any]:
-    """Return in words where the sample ranks among the other class."""
-    scores = np.asarray(data.scores)
-    if data.labels is None or len(np.unique(data.labels)) < 2:
-        rank = int(np.count_nonzero(scores > scores[index])) + 1
-        return {"verdict": f"rank {rank} of {len(scores)}", "wrong": False}
-    wrong = float(mistakes(data.labels, scores)[index])
-    side, other = ("below", "normal") if data.labels[index] else ("above", "anomalous")
-    if wrong > 0:
-        share = f"{100 * wrong:.0f}%" if wrong >= 0.005 else "under 1%"
-        return {"verdict": f"ranked {side} {share} of the {other} samples", "wrong": True}
-    return {"verdict": f"ranked {'above' if side == 'below' else 'below'} every {other} sample", "wrong": False}
-
-
 def _images(data: ReportData, index: int, *, scales: Sequence[Scale], side: int) -> list[tuple[str, np.ndarray, str]]:
     """Return name, (h, w, 3) uint8 image and description of every tile of one sample, in reading order."""
-    pictures = {name: _to_rgb(images[index]) for name, images in data.inputs.items()}
-    tiles = [(name, _resize(picture, side), f"{name} input") for name, picture in pictures.items()]
+    pictures = {name: to_rgb(images[index]) for name, images in data.inputs.items()}
+    tiles = [(name, resize(picture, side), f"{name} input") for name, picture in pictures.items()]
     mask = None if data.masks is None else np.asarray(data.masks[index], dtype=bool)
     if mask is not None:
         text = f"mask ({100 * mask.mean():.1f}% of the pixels)" if mask.any() else "mask (empty)"
-        tiles.append(("mask", _resize(_mask_to_rgb(mask), side), text))
+        tiles.append(("mask", resize(mask_to_rgb(mask), side), text))
     first = next(iter(pictures.values()), None)
     for (name, maps), scale in zip(_all_maps(data), scales, strict=True):
         coloured = heat(maps[index], scale=scale, underlay=pictures.get(name, first), side=side)
@@ -228,7 +162,7 @@ def _images(data: ReportData, index: int, *, scales: Sequence[Scale], side: int)
     return tiles
 
 
-def _to_rgb(image: np.ndarray) -> np.ndarray:
+def to_rgb(image: np.ndarray) -> np.ndarray:
     """Convert (C, H, W) floats in [0, 1], or uint8, to (H, W, 3) uint8."""
     if image.dtype != np.uint8:
         image = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
@@ -239,17 +173,17 @@ def _to_rgb(image: np.ndarray) -> np.ndarray:
 def heat(values: np.ndarray, *, scale: Scale, underlay: np.ndarray | None, side: int) -> np.ndarray:
     """Colour the map; the input shows through in dim grey where there is little heat."""
     level = np.round(scale(values) * 255).astype(np.uint8)
-    level = _resize(np.repeat(level[..., None], 3, axis=2), side)[..., 0]
-    colours = _colours()[level].astype(np.float64)
+    level = resize(np.repeat(level[..., None], 3, axis=2), side)[..., 0]
+    picture = colours()[level].astype(np.float64)
     if underlay is not None:
-        grey = _resize(np.ascontiguousarray(underlay), side, exact=level.shape).mean(axis=2)
-        colours += ((1 - level / 255) ** 2 * UNDERLAY * grey)[..., None]
-    return np.clip(colours, 0, 255).astype(np.uint8)
+        grey = resize(np.ascontiguousarray(underlay), side, exact=level.shape).mean(axis=2)
+        picture += ((1 - level / 255) ** 2 * UNDERLAY * grey)[..., None]
+    return np.clip(picture, 0, 255).astype(np.uint8)
 
 
 def _outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Draw a cyan line and a dark seam around the mask, clear of it so that thin defects stay visible."""
-    inside = grown(_resize(_mask_to_rgb(mask), exact=image.shape[:2])[..., 0] > 0, 2)
+    inside = grown(resize(mask_to_rgb(mask), exact=image.shape[:2])[..., 0] > 0, 2)
     outer = grown(inside, max(1, max(inside.shape) // 128))
     line, seam = outer & ~inside, grown(outer) & ~outer
     drawn = image.copy()
@@ -258,11 +192,12 @@ def _outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return drawn
 
 
-def _mask_to_rgb(mask: np.ndarray) -> np.ndarray:
+def mask_to_rgb(mask: np.ndarray) -> np.ndarray:
+    """Convert an (H, W) mask to (H, W, 3) uint8, white where it is true."""
     return np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
 
 
-def _resize(image: np.ndarray, side: int = 1, *, exact: Sequence[int] | None = None) -> np.ndarray:
+def resize(image: np.ndarray, side: int = 1, *, exact: Sequence[int] | None = None) -> np.ndarray:
     """Bring the longer side of (h, w, 3) uint8 to ``side`` pixels, or the image to ``exact`` (height, width)."""
     from PIL import Image
 
@@ -281,7 +216,7 @@ def encode(image: np.ndarray, *, quality: int, sharp: bool) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _colours() -> np.ndarray:
+def colours() -> np.ndarray:
     """Return the (256, 3) uint8 table of the colour map."""
     import matplotlib
 

@@ -1,4 +1,4 @@
-"""One self-contained report.html of a run: results, curves and a gallery that opens with the worst mistakes."""
+"""One self-contained report.html of a run: results, curves, and samples to look through, worst mistakes first."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ def write_report(data: ReportData, path: Path, *, figures: Path | None = None, g
         data: what to show.
         path: the HTML file; an older one is replaced in one step.
         figures: folder for the single figures, created if missing; None writes none.
-        gallery_size: the most samples that the gallery shows.
+        gallery_size: the most samples that the page shows pictures of; its numbers are of all.
     """
     from crdkit.report import gallery
+    from crdkit.report.explorer import assemble, explore
     from crdkit.report.figures import charts, to_png, to_svg
 
     drawn = charts(data)
@@ -35,7 +36,7 @@ def write_report(data: ReportData, path: Path, *, figures: Path | None = None, g
         "template.html.j2",
         data=data,
         charts=[{"title": c.title, "svg": to_svg(c, inline=True)} for c in drawn],
-        gallery=gallery.build(data, size=gallery_size),
+        explorer=assemble([explore(data, pictured=gallery_size)]),
         **_tables(data),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +66,7 @@ def _tables(data: ReportData) -> dict[str, Any]:
     """Return every number of the report as text, by the names that the template uses."""
     aggregate = data.metrics.get("aggregate") or {}
     branches = data.metrics.get("branches") or {}
-    results = _results([("fused", aggregate), *branches.items()])
+    results = results_table([("fused", aggregate), *branches.items()])
     defects = _defects(data)
     shown = [text for row in results["rows"] + defects["rows"] for text in row["values"]]
     return {
@@ -102,8 +103,8 @@ def _normal_scores(data: ReportData) -> dict[str, Any]:
     return {"columns": list(shares), "rows": rows}
 
 
-def _results(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Return one row for the fused map and each branch, one column per metric; the best of a column is marked."""
+def results_table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return one row for each entry of ``rows``, one column per metric; the best of a column is marked."""
     extra = sorted({key for _, values in rows for key in values} - METRICS.keys())
     keys = [*METRICS, *extra]
     groups: dict[str, int] = {}

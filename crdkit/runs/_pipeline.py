@@ -188,6 +188,11 @@ class Pipeline:
                 _logger.info(line)
             self.splits = {name: split.at(self.plan.views_at[name], device) for name, split in self.splits.items()}
 
+    @property
+    def scored(self) -> LoadedSplit:
+        """The split that is scored: the test split, or without one the normal samples of the validation split."""
+        return self.splits["test" if "test" in self.splits else "validation"]
+
     def calibrate(
         self, model: CRD, device: torch.device, *, sensor_statistics: Mapping[str, Any] | None = None
     ) -> Detector:
@@ -229,7 +234,7 @@ class Pipeline:
             students: where they come from, if they were not trained here.
             intervals: whether bootstrap intervals of the metrics, and errors of the decisions, are computed, too.
         """
-        scored = self.splits["test" if "test" in self.splits else "validation"]
+        scored = self.scored
         environment = self._environment(self._device, world_size=world_size)
         with self.clock("evaluate"):
             maps = detector.score(scored)

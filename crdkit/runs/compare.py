@@ -37,21 +37,26 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class _Scored:
-    """What one run says of its samples, in their order."""
+class Scored:
+    """What one run says of its N samples, in their order."""
 
     name: str
     paths: Sequence[str]
+    """Of the samples; unique."""
     labels: NDArray[np.int64]
+    """(N,) 0 or 1."""
     scores: NDArray[np.float64]
+    """(N,) image scores."""
     maps: torch.Tensor | None = None
+    """(N, S, S) fused maps; None: of images alone."""
     masks: torch.Tensor | None = None
+    """(N, S, S) bool."""
 
-    def in_order_of(self, other: _Scored) -> _Scored:
-        """Return the same in the order of ``other``.
+    def rows_of(self, other: Scored) -> NDArray[np.int64]:
+        """Return for each sample of ``other`` where it is here.
 
         Raises:
-            DataError: the samples, their labels or their masks are not the same.
+            DataError: the samples are not the same.
         """
         place = {path: row for row, path in enumerate(self.paths)}
         unlike = [path for path in other.paths if path not in place] or [p for p in self.paths if p not in other.paths]
@@ -61,7 +66,15 @@ class _Scored:
                 f"{other.name} and {self.name} were scored on different test samples ({len(other.paths)} and "
                 f"{len(self.paths)}): only {owner.name} has {unlike[0]}; compare runs on one test split"
             )
-        rows = np.array([place[path] for path in other.paths])
+        return np.array([place[path] for path in other.paths])
+
+    def in_order_of(self, other: Scored) -> Scored:
+        """Return the same in the order of ``other``.
+
+        Raises:
+            DataError: the samples, their labels or their masks are not the same.
+        """
+        rows = self.rows_of(other)
         labels = self.labels[rows]
         if (labels != other.labels).any():
             path = other.paths[int(np.flatnonzero(labels != other.labels)[0])]
@@ -76,7 +89,7 @@ class _Scored:
             masks is None or other.masks is None or torch.equal(masks, other.masks)
         ):
             raise DataError(f"{other.name} and {self.name} have different masks; compare on one test split")
-        return _Scored(self.name, other.paths, labels, self.scores[rows], maps, masks)
+        return Scored(self.name, other.paths, labels, self.scores[rows], maps, masks)
 
 
 def compare_runs(
@@ -114,22 +127,31 @@ def compare_runs(
         one, two = (_read(Path(folder)) for folder in names)
     else:
         one, two = (_score(name, *overrides, allow_plugins=allow_plugins, unusual=unusual) for name in names)
-    two = two.in_order_of(one)
+    return compare_scored(one, two, resamples=resamples, seed=seed)
+
+
+def compare_scored(first: Scored, second: Scored, *, resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
+    """Compare what two runs say of the same samples; see `compare_runs`.
+
+    Raises:
+        DataError: the samples, their labels or their masks are not the same.
+    """
+    second = second.in_order_of(first)
     found = compare(
-        one.maps,
-        two.maps,
-        one.masks,
-        (one.scores, two.scores),
-        labels=one.labels,
+        first.maps,
+        second.maps,
+        first.masks,
+        (first.scores, second.scores),
+        labels=first.labels,
         resamples=resamples,
         seed=seed,
     )
-    anomalous = int(one.labels.sum())
-    samples = {"normal": len(one.labels) - anomalous, "anomalous": anomalous}
-    return Comparison(first=one.name, second=two.name, samples=samples, metrics=found)
+    anomalous = int(first.labels.sum())
+    samples = {"normal": len(first.labels) - anomalous, "anomalous": anomalous}
+    return Comparison(first=first.name, second=second.name, samples=samples, metrics=found)
 
 
-def _score(folder: str, *overrides: str, allow_plugins: bool, unusual: Unusual) -> _Scored:
+def _score(folder: str, *overrides: str, allow_plugins: bool, unusual: Unusual) -> Scored:
     """Score the test split with a run's detector."""
     detector, run = open_run(folder, *overrides, allow_plugins=allow_plugins, unusual=unusual)
     load_test_split(detector, run)
@@ -137,7 +159,7 @@ def _score(folder: str, *overrides: str, allow_plugins: bool, unusual: Unusual) 
     if split.labels is None:
         raise DataError(f"{run.config.data.root}: the test samples have no labels, so nothing can be measured")
     maps = detector.score(split)
-    return _Scored(
+    return Scored(
         name=folder,
         paths=[shown_path(record, run.config.data.root) for record in split.records],
         labels=np.asarray(split.labels, dtype=np.int64),
@@ -147,13 +169,13 @@ def _score(folder: str, *overrides: str, allow_plugins: bool, unusual: Unusual) 
     )
 
 
-def _read(folder: Path) -> _Scored:
+def _read(folder: Path) -> Scored:
     """Read the image scores of a run."""
     file = folder / "scores.csv"
     try:
         with file.open(encoding="utf-8", newline="") as lines:
             rows = list(csv.DictReader(lines))
-        return _Scored(
+        return Scored(
             name=str(folder),
             paths=[row["image_path"] for row in rows],
             labels=np.array([int(row["gt_label"]) for row in rows], dtype=np.int64),

@@ -37,7 +37,7 @@ def require_same_config(folder: Path, config: RunConfig) -> bool:
             f"{folder}: holds a run with another configuration, which names other code; "
             "resume with the same one, or choose a new folder"
         ) from error
-    begun, wanted = (dict(_flatten(run.model_dump(mode="json", exclude={"data": HOW_READ}))) for run in (found, config))
+    begun, wanted = (dict(flatten(run.model_dump(mode="json", exclude={"data": HOW_READ}))) for run in (found, config))
     for key in dict.fromkeys([*wanted, *begun]):
         if key not in begun or key not in wanted or begun[key] != wanted[key]:
             there, here = (repr(values[key]) if key in values else "not set" for values in (begun, wanted))
@@ -48,10 +48,11 @@ def require_same_config(folder: Path, config: RunConfig) -> bool:
     return True
 
 
-def _flatten(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the options of a configuration with their dotted names."""
     if isinstance(values, dict) and values:
         for key, value in values.items():
-            yield from _flatten(value, f"{path}.{key}" if path else str(key))
+            yield from flatten(value, f"{path}.{key}" if path else str(key))
     else:
         yield path, values
 
@@ -97,7 +98,21 @@ def write_results(
     """Write scores.csv, and report.html with figures/."""
     table = scores_csv(maps, split.records, root=config.data.root, decided=decided)
     write_text(folder / "scores.csv", table)
-    data = ReportData(
+    data = report_data(config=config, metrics=metrics, maps=maps, split=split, history=history, decided=decided)
+    write_report(data, folder / "report.html", figures=folder / "figures")
+
+
+def report_data(
+    *,
+    config: RunConfig,
+    metrics: Mapping[str, Any],
+    maps: Maps,
+    split: LoadedSplit,
+    history: Sequence[EpochLog],
+    decided: Sequence[Judged] | None,
+) -> ReportData:
+    """Return what the report of a run shows."""
+    return ReportData(
         title=config.data.category or (config.data.root or Path(config.data.name)).name,
         subtitle=" + ".join(config.modalities),
         metrics=metrics,
@@ -112,10 +127,10 @@ def write_results(
         inputs={name: values.cpu().numpy() for name, values in split.inputs.items()},
         history=[_curve_point(log) for log in history],
         decided=decided,
+        present=None if split.present is None else {name: has.cpu().numpy() for name, has in split.present.items()},
         notes=_report_notes(metrics),
         normals_only=metrics["counts"]["test"] is None,
     )
-    write_report(data, folder / "report.html", figures=folder / "figures")
 
 
 def _report_notes(metrics: Mapping[str, Any]) -> list[str]:

@@ -54,11 +54,16 @@ def evaluate_run(
 
 
 def open_run(
-    folder: Path | str, *overrides: str, allow_plugins: bool = False, unusual: Unusual = "error"
+    folder: Path | str,
+    *overrides: str,
+    allow_plugins: bool = False,
+    unusual: Unusual = "error",
+    or_validation: bool = False,
 ) -> tuple[Detector, Pipeline]:
     """Return the detector of a finished run, and the pipeline that lists the test split it is to be scored on.
 
-    Args and errors are those of `evaluate_run`. Nothing is decoded yet.
+    With ``or_validation``, the validation split stands for a test split that there is not. Other args and errors are
+    those of `evaluate_run`. Nothing is decoded yet.
     """
     for override in overrides:
         key = override.partition("=")[0]
@@ -76,6 +81,9 @@ def open_run(
     try:
         run.list(["test"])
     except MissingSplitError as error:
+        if or_validation:
+            run.list(["validation"])
+            return detector, run
         raise MissingSplitError(
             f"{error}; to measure, give labelled data with data.root=...; to score samples, use `crdkit predict`"
         ) from error
@@ -90,7 +98,7 @@ def load_test_split(detector: Detector, run: Pipeline) -> None:
         DataError: a file cannot be read, or the sensors are not what the detector was trained on.
     """
     run.load()
-    detector.require_usual(run.splits["test"])
+    detector.require_usual(run.scored)
     run.place(detector.model, detector.device)
 
 
