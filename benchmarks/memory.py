@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from crdkit._core.memory import resident_budget
 from crdkit.config.build import build_dataset
 from crdkit.detector import Detector
 from crdkit.model.shapes import feature_bytes
@@ -54,7 +55,7 @@ def resident_bytes(detector: Detector, counts: Mapping[str, int]) -> dict[str, i
     inputs = sum(view.numel() * view.element_size() for view in views.values())
     features = feature_bytes(detector.model.specs, feature_dtype(config.training, detector.device))
     all_inputs = inputs * sum(counts[split] for split in ("train", "validation", "test"))
-    kept = features * counts["train"] + all_inputs <= config.training.resident_gib * 2**30
+    kept = features * counts["train"] + all_inputs <= resident_budget(config.training.resident_gib, detector.device)
     return {
         "inputs": all_inputs,
         "teacher_features": features * counts["train"] if kept else 0,

@@ -7,11 +7,14 @@ import logging
 import pytest
 import torch
 
-from crdkit._core.memory import plan_memory
+from crdkit._core.memory import plan_memory, resident_budget
+from crdkit.config import RunConfig
 from crdkit.config.build import build_dataset, build_model, build_views
-from crdkit.model.shapes import feature_bytes
+from crdkit.errors import ConfigError
+from crdkit.model.layers import FeatureSpec
+from crdkit.model.shapes import feature_bytes, pinned_bytes
 from crdkit.runs.directory import read_metrics
-from crdkit.training import TeacherFeatures
+from crdkit.training import TeacherFeatures, TrainingConfig, feature_dtype
 from crdkit.training._features import Rows
 from crdkit.views.split import load_split
 
@@ -42,6 +45,53 @@ def test_what_is_kept_where(device, budget, pinned, features, on_device):
     assert list(chosen.views_at) == list(VIEWS)
     on_it = sum(VIEWS[split] for split in on_device) + (100 if features == "device" else 0)
     assert on_it <= budget or device == CPU
+
+
+def test_pinned_memory_is_counted_as_it_is_allocated():
+    chosen = plan_memory(VIEWS, features=100, features_pinned=128, device=GPU, budget=99, pinned=127)
+    assert chosen.features_at == "recomputed"
+    chosen = plan_memory(VIEWS, features=100, features_pinned=128, device=GPU, budget=99, pinned=128)
+    assert (chosen.features_at, chosen.features) == ("host", 100)
+    spec = FeatureSpec(channels=(3, 64), sizes=(4, 2), signed=True)
+    # 5 x 3 x 4 x 4 and 5 x 64 x 2 x 2 values of 2 bytes
+    assert pinned_bytes({"a": spec, "b": spec}, torch.bfloat16, samples=5) == 2 * (512 + 4096)
+    assert pinned_bytes({"a": FeatureSpec(channels=(4,), sizes=(4,), signed=True)}, torch.bfloat16, samples=4) == 512
+
+
+@pytest.mark.parametrize(
+    ("gib", "device", "bytes_"),
+    [("auto", GPU, 35), ("auto", CPU, 8 * 2**30), (0.5, GPU, 2**29), (0, CPU, 0), (1e6, CPU, 10**6 * 2**30)],
+)
+def test_the_budget_of_a_device(monkeypatch, gib, device, bytes_):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (70, 100))
+    assert resident_budget(gib, device) == bytes_
+    assert TrainingConfig(resident_gib=gib).resident_gib == gib
+
+
+def test_a_plan_says_whether_its_budget_was_chosen_for_it():
+    plan = plan_memory({}, features=1, device=GPU, budget=35 * 2**30, pinned=0, automatic=True)
+    assert plan.describe(GPU) == ["teacher features: 0.00 GiB, kept on cuda (training.resident_gib=auto: 35)"]
+
+
+@pytest.mark.parametrize("wrong", [-1, "many", float("inf"), True, None, [1]])
+def test_a_budget_is_a_number_or_auto(tiny, wrong):
+    with pytest.raises(
+        ConfigError, match=r"training\.resident_gib \(=.*\) must be auto or a number of GiB, 0 or more$"
+    ):
+        RunConfig.from_dict(tiny.model_dump(mode="json") | {"training": {"resident_gib": wrong}})
+
+
+@pytest.mark.parametrize(
+    ("features", "precision", "expected"),
+    [
+        ("auto", "fp32", torch.float32),
+        ("auto", "bf16", torch.bfloat16),
+        ("bf16", "fp32", torch.bfloat16),
+        ("fp32", "bf16", torch.float32),
+    ],
+)
+def test_the_precision_of_kept_features(features, precision, expected):
+    assert feature_dtype(TrainingConfig(features=features, precision=precision), CPU) == expected
 
 
 def test_without_training_there_are_only_views():

@@ -11,6 +11,8 @@ import torch
 Level = Literal["device", "host", "recomputed"]
 """On the device; in host memory, copied one batch ahead; or computed again for every batch."""
 
+_ON_A_CPU = 8 * 2**30
+
 _LEVEL_PHRASES: dict[Level, str] = {
     "device": "kept on",
     "host": "kept in host memory for",
@@ -31,6 +33,8 @@ class MemoryPlan:
     """None where nothing is trained."""
     budget: int
     """Bytes that both may take on the device."""
+    automatic: bool = False
+    """Whether the budget follows from the device's free memory."""
 
     def describe(self, device: torch.device) -> list[str]:
         """Return what was chosen, as lines to print."""
@@ -41,7 +45,7 @@ class MemoryPlan:
         if self.features_at is not None:
             lines.append(
                 f"teacher features: {_gib(self.features)} GiB, {_LEVEL_PHRASES[self.features_at]} {device} "
-                f"(training.resident_gib={self.budget / 2**30:g})"
+                f"(training.resident_gib={'auto: ' * self.automatic}{self.budget / 2**30:.4g})"
             )
         return lines
 
@@ -55,8 +59,29 @@ class MemoryPlan:
         return {"budget_bytes": self.budget, "views": views, "features": features}
 
 
+def resident_budget(gib: float | Literal["auto"], device: torch.device) -> int:
+    """Return the bytes that views and features may take: a number of GiB, or half of what a GPU has free now.
+
+    The other half is for the activations of a batch; on a CPU, "auto" is 8 GiB.
+
+    Examples:
+        >>> resident_budget(2, torch.device("cpu")) / 2**30, resident_budget("auto", torch.device("cpu")) / 2**30
+        (2.0, 8.0)
+    """
+    if gib != "auto":
+        return int(gib * 2**30)
+    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else _ON_A_CPU
+
+
 def plan_memory(
-    views: Mapping[str, int], *, features: int | None, device: torch.device, budget: int, pinned: int
+    views: Mapping[str, int],
+    *,
+    features: int | None,
+    device: torch.device,
+    budget: int,
+    pinned: int,
+    features_pinned: int | None = None,
+    automatic: bool = False,
 ) -> MemoryPlan:
     """Choose where views and features are kept.
 
@@ -70,6 +95,8 @@ def plan_memory(
         device: where the model is.
         budget: bytes for both on the device.
         pinned: bytes of host memory for features.
+        features_pinned: bytes that the features take there, which rounds sizes up; None: as many as elsewhere.
+        automatic: whether the budget was "auto", for the description.
 
     Examples:
         >>> plan = plan_memory({"train": 3, "test": 2}, features=9, device=torch.device("cuda"), budget=10, pinned=0)
@@ -81,7 +108,8 @@ def plan_memory(
         level: Level = "device" if fits else "recomputed"
         at: dict[str, Level] = dict.fromkeys(views, "device")
     else:
-        level = "device" if (features or 0) <= budget else "host" if (features or 0) <= pinned else "recomputed"
+        on_host = (features or 0) if features_pinned is None else features_pinned
+        level = "device" if (features or 0) <= budget else "host" if on_host <= pinned else "recomputed"
         left = budget - (features or 0) if level == "device" else budget
         at = {}
         for split in sorted(views, key=lambda split: (split == "train") != (level == "recomputed")):
@@ -93,6 +121,7 @@ def plan_memory(
         features=features or 0,
         features_at=None if features is None else level,
         budget=budget,
+        automatic=automatic,
     )
 
 

@@ -31,3 +31,14 @@ def feature_bytes(specs: Mapping[str, FeatureSpec], dtype: torch.dtype) -> int:
         768
     """
     return dtype.itemsize * sum(level.numel() for levels in empty_features(specs).values() for level in levels)
+
+
+def pinned_bytes(specs: Mapping[str, FeatureSpec], dtype: torch.dtype, *, samples: int) -> int:
+    """Return what the teacher features of a split take in pinned memory, of which PyTorch gives powers of two only.
+
+    Examples:
+        >>> pinned_bytes({"rgb": FeatureSpec(channels=(4, 8), sizes=(8, 4), signed=True)}, torch.bfloat16, samples=3)
+        3072
+    """
+    levels = (level.numel() for levels in empty_features(specs).values() for level in levels)
+    return sum(1 << (samples * dtype.itemsize * values - 1).bit_length() for values in levels if samples)

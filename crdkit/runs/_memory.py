@@ -42,7 +42,7 @@ def _advice(run: Pipeline, device: torch.device) -> str:
     where = "recomputed" if device.type == "cpu" else "kept in host memory"
     smaller = kept // 2 * 100 // _GIB / 100
     return (
-        f"views and teacher features take {kept / _GIB:.2f} GiB (training.resident_gib={options.resident_gib:g}); "
+        f"views and teacher features take {kept / _GIB:.2f} GiB (training.resident_gib={options.resident_gib}); "
         f"set training.resident_gib={smaller:g}, so that they are {where}, or {half}{_free(device)}"
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import crdkit
-from crdkit._core.memory import MemoryPlan, plan_memory
+from crdkit._core.memory import MemoryPlan, plan_memory, resident_budget
 from crdkit.config.build import build_dataset, build_scorer, build_views
 from crdkit.config.run_config import RunConfig
 from crdkit.data import SPLITS, SampleRecord, Split
@@ -22,7 +22,7 @@ from crdkit.data.statistics import merge, to_json
 from crdkit.detector import Detector
 from crdkit.errors import DataError, MissingSplitError
 from crdkit.model.crd import CRD
-from crdkit.model.shapes import feature_bytes
+from crdkit.model.shapes import feature_bytes, pinned_bytes
 from crdkit.runs.begin import begin
 from crdkit.runs.directory import finish, write_results
 from crdkit.runs.fingerprint import Fingerprint, Reading, require_same_data
@@ -175,14 +175,16 @@ class Pipeline:
             features: dtype of the kept teacher features of the training split; None if nothing is trained.
         """
         options, self.parameters = self.config.training, model.count_parameters()
-        per_sample = 0 if features is None else feature_bytes(model.specs, features)
         with self.clock("load"):
+            samples = 0 if features is None else len(self.splits["train"])
             self.plan = plan_memory(
                 {name: sum(tensor.nbytes for tensor in split.inputs.values()) for name, split in self.splits.items()},
-                features=None if features is None else per_sample * len(self.splits["train"]),
+                features=None if features is None else samples * feature_bytes(model.specs, features),
                 device=device,
-                budget=int(options.resident_gib * 2**30),
+                budget=resident_budget(options.resident_gib, device),
                 pinned=int(options.pinned_gib * 2**30),
+                features_pinned=None if features is None else pinned_bytes(model.specs, features, samples=samples),
+                automatic=options.resident_gib == "auto",
             )
             for line in self.plan.describe(device):
                 _logger.info(line)

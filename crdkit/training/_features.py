@@ -126,8 +126,9 @@ class TeacherFeatures:
 
 
 def feature_dtype(config: TrainingConfig, device: torch.device) -> torch.dtype:
-    """Return the dtype that teacher features are kept in: the precision that the students compute in."""
-    return torch.bfloat16 if uses_bf16(config, device) else torch.float32
+    """Return the dtype that teacher features are kept in: what was asked for, or what the students compute in."""
+    reduced = uses_bf16(config, device) if config.features == "auto" else config.features == "bf16"
+    return torch.bfloat16 if reduced else torch.float32
 
 
 class Rows:

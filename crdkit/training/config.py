@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from crdkit._core.registry import StrictConfig
-from crdkit.errors import ConfigError
+from crdkit.errors import ConfigError, shorten
 from crdkit.training.losses import LossKind
 
 _logger = logging.getLogger(__name__)
@@ -44,14 +45,20 @@ class TrainingConfig(StrictConfig):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "fp32", description="of the students' forward pass; auto: bf16 where the device computes it natively"
     )
-    resident_gib: float = Field(
-        8.0,
-        ge=0,
+    features: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="precision in which teacher features are kept; auto: that of the students' forward pass"
+    )
+    resident_gib: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        "auto",
         description="what views and teacher features may take on the device, GiB; features that do not fit are kept in "
-        "host memory, if the device is not the CPU, or recomputed each step",
+        "host memory, if the device is not the CPU, or recomputed each step; auto: half of a GPU's free memory, 8 on a "
+        "CPU",
     )
     pinned_gib: float = Field(
-        16.0, ge=0, description="what teacher features may take in host memory, GiB, if a GPU cannot hold them"
+        16.0,
+        ge=0,
+        description="what teacher features may take in pinned host memory, GiB, if a GPU cannot hold them; each level "
+        "takes the next power of two there",
     )
     graph: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -72,6 +79,17 @@ class TrainingConfig(StrictConfig):
         if value.get("compile"):
             _logger.warning("training.compile is ignored: steps are no longer compiled; leave the key out")
         return {key: option for key, option in value.items() if key not in ("optimizers", "compile")}
+
+    @field_validator("resident_gib", mode="before")
+    @classmethod
+    def _gib_or_auto(cls, value: Any) -> Any:
+        """Refuse other values in one sentence; those of a union name its members."""
+        try:
+            if value == "auto" or (not isinstance(value, bool) and 0 <= float(value) < math.inf):
+                return value
+        except (TypeError, ValueError, OverflowError):
+            pass
+        raise ValueError(f"training.resident_gib (={shorten(repr(value))}) must be auto or a number of GiB, 0 or more")
 
     @field_validator("graph", mode="before")
     @classmethod

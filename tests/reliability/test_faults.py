@@ -191,7 +191,7 @@ def test_memory_that_runs_out_in_training_says_what_fits_and_keeps_the_checkpoin
         with pytest.raises(CrdkitError) as caught:
             fit(run, tmp_path / "run")
     assert re.fullmatch(
-        r"cpu: its memory has run out: views and teacher features take 0\.\d\d GiB \(training\.resident_gib=8\); "
+        r"cpu: its memory has run out: views and teacher features take 0\.\d\d GiB \(training\.resident_gib=auto\); "
         r"set training\.resident_gib=0, so that they are recomputed, or training\.batch_size=2",
         str(caught.value),
     )
