@@ -8,9 +8,9 @@ import threading
 
 import pytest
 
+from crdkit._core.interruption import noted_signals
 from crdkit.runs.fit import fit
 from crdkit.training import loop
-from crdkit.training._interrupt import noted_signals
 
 SAME = ("detector/model.safetensors", "scores.csv")
 

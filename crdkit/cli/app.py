@@ -15,6 +15,7 @@ from crdkit.cli.decide import decide
 from crdkit.cli.look import describe, list_names
 from crdkit.cli.predict import predict
 from crdkit.cli.runs import compare, demo, evaluate, sweep, train
+from crdkit.cli.watch import watch
 
 START, RUN, LOOK, DATA = "Start here", "Train and evaluate", "Look around", "Data"
 
@@ -29,6 +30,7 @@ app.command(rich_help_panel=RUN)(train)
 app.command(rich_help_panel=RUN)(evaluate)
 app.command(rich_help_panel=RUN)(compare)
 app.command(rich_help_panel=RUN)(predict)
+app.command(rich_help_panel=RUN)(watch)
 app.command(rich_help_panel=RUN)(decide)
 app.command(rich_help_panel=RUN, cls=ListsOfValues)(sweep)
 app.command(rich_help_panel=LOOK)(describe)

@@ -14,6 +14,7 @@ import torch
 from crdkit._core.branches import side_by_side
 from crdkit._core.device import to_device
 from crdkit._core.distributed import Ranks
+from crdkit._core.interruption import Interruption, noted_signals
 from crdkit._core.progress import track
 from crdkit.errors import ConfigError
 from crdkit.model.crd import CRD
@@ -32,7 +33,6 @@ from crdkit.training._data_parallel import (
 )
 from crdkit.training._features import TeacherFeatures
 from crdkit.training._finite import StepLosses, require_finite_weights
-from crdkit.training._interrupt import Interruption, noted_signals
 from crdkit.training.config import TrainingConfig
 from crdkit.training.dropout import draw_presence, restrict
 from crdkit.training.losses import TERMS

@@ -1,7 +1,8 @@
-"""Memory over time, in one process: predictions, trainings, and a folder that streams through a detector.
+"""Memory over time, in one process: predictions, trainings, a watch, and a folder that streams through a detector.
 
     python -m tests.reliability.endurance predictions --count 2000
     python -m tests.reliability.endurance trainings --count 30
+    python -m tests.reliability.endurance watch --count 5000
     python -m tests.reliability.endurance folder --count 10000
 
 Memory is what is resident (``/proc/self/statm``) after a garbage collection and after the C library gave pages back
@@ -100,6 +101,35 @@ def trainings(folder: Path, *, count: int, warm_up: int) -> tuple[float, list[in
     return drift(step, count=count, warm_up=warm_up)
 
 
+def watching(folder: Path, *, count: int, warm_up: int) -> tuple[float, list[int]]:
+    """Let samples arrive one after the other, each as soon as the one before is decided and moved."""
+    import crdkit
+    from crdkit.watch import Pace, watch
+
+    detector = crdkit.fit(tiny_run(scans(folder / "scans"), "modalities.depth=null"))
+    line, rng, memory, dropped = folder / "line", np.random.default_rng(0), list[int](), [0]
+    (line / "rgb").mkdir(parents=True)
+
+    def drop(event: dict[str, Any]) -> None:
+        if event["event"] not in ("started", "decided") or dropped[0] == warm_up + count:
+            return
+        name = line / "rgb" / f"{dropped[0]:06d}.png"
+        Image.fromarray(rng.integers(100, 156, (16, 16, 3)).astype(np.uint8)).save(name)
+        dropped[0] += 1
+        if dropped[0] > warm_up and (dropped[0] - warm_up) % max(count // 40, 1) == 0:
+            memory.append(resident())
+
+    pace = Pace(settle=0, every=0, wait=0)
+    found = watch(
+        detector, line, folder / "out", pace=pace, move=folder / "done", on_event=drop,
+        stop=lambda: dropped[0] == warm_up + count,
+    )  # fmt: skip
+    assert found.decided >= warm_up + count - 1
+    quarter = max(len(memory) // 4, 1)
+    before, after = statistics.median(memory[:quarter]), statistics.median(memory[-quarter:])
+    return after / before - 1, memory
+
+
 def stream(folder: Path, *, count: int) -> tuple[int, int]:
     """Return the peaks above what was resident while a tenth of ``count`` samples, then all, were predicted."""
     import crdkit
@@ -125,7 +155,7 @@ def stream(folder: Path, *, count: int) -> tuple[int, int]:
 def main() -> int:
     """Run as a command; exits with 1 if memory is not flat."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("predictions", "trainings", "folder"))
+    parser.add_argument("what", choices=("predictions", "trainings", "watch", "folder"))
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--warm-up", type=int, help="steps before the first measurement; a tenth if not given")
     options = parser.parse_args()
@@ -143,7 +173,7 @@ def main() -> int:
             )
         else:
             warm_up = options.warm_up if options.warm_up is not None else max(options.count // 10, 3)
-            measure = predictions if options.what == "predictions" else trainings
+            measure = {"predictions": predictions, "trainings": trainings, "watch": watching}[options.what]
             found, memory = measure(Path(scratch), count=options.count, warm_up=warm_up)
             wrong = found >= MAX_DRIFT
             shown = ", ".join(f"{memory[i] / 2**20:.1f}" for i in np.linspace(0, len(memory) - 1, 8).astype(int))

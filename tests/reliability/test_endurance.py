@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
-    ("what", "count", "warm_up"), [("predictions", 80, 20), ("trainings", 4, 2), ("folder", 200, 0)]
+    ("what", "count", "warm_up"), [("predictions", 80, 20), ("trainings", 4, 2), ("watch", 40, 30), ("folder", 200, 0)]
 )
 def test_memory_is_flat(what, count, warm_up):
     command = [sys.executable, "-m", "tests.reliability.endurance", what, "--count", str(count)]

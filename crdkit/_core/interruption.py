@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a training: noted when they come, and acted upon once the state can be kept."""
+"""Ctrl-C and SIGTERM: noted when they come, and acted upon once nothing is lost by it."""
 
 from __future__ import annotations
 
