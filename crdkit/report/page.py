@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from crdkit._core.files import write_bytes
 from crdkit.report.data import ReportData
 from crdkit.report.gallery import SIZE
 from crdkit.scoring.names import HEADLINE, METRICS, MISSING, label, percent
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def write_report(data: ReportData, path: Path, *, figures: Path | None = None, gallery_size: int = SIZE) -> None:
@@ -53,13 +57,15 @@ def write_report(data: ReportData, path: Path, *, figures: Path | None = None, g
 
 def render(template: str, **context: Any) -> str:
     """Fill a template of this package; markup in texts is escaped, and a missing name is an error."""
+    return _environment().get_template(template).render(**context)
+
+
+@cache
+def _environment() -> Environment:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     loader = FunctionLoader(lambda name: resources.files("crdkit.report").joinpath(name).read_text(encoding="utf-8"))
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
-    )
-    return environment.get_template(template).render(**context)
+    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader)
 
 
 def _tables(data: ReportData) -> dict[str, Any]:
