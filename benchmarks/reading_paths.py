@@ -39,7 +39,7 @@ class ReadingPath:
 
 
 PATHS = (
-    ReadingPath(purpose="add a sensor", files=("views/__init__.py", "views/rgb.py"), lines=85),
+    ReadingPath(purpose="add a sensor", files=("views/__init__.py", "views/rgb.py"), lines=105),
     ReadingPath(
         purpose="add a dataset",
         files=("data/__init__.py", "data/mvtec3d.py", "data/_folders.py", "data/images.py", "data/scans.py"),

@@ -84,6 +84,8 @@ def check_view(view: View, sensors: Sensors, *, image_size: int) -> torch.Tensor
     low, high = float(image.min()), float(image.max())
     require(0 <= low <= high <= 1, f"{what} has values from {low:.4g} to {high:.4g}, expected values in [0, 1]")
     require(same_bytes(view(sensors, image_size=image_size), image), f"{what} gives other bytes for the same sensors")
+    array = torch.from_numpy(view.array(sensors, image_size=image_size))
+    require(same_bytes(array, image), f"{what} gives other bytes as an array than as a tensor")
     return image
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from crdkit.data import Sensors
@@ -58,7 +57,7 @@ class Depth(View):
         """Return the one sensor that holds the scan."""
         return (self.config.sensor,)
 
-    def __call__(self, sensors: Sensors, *, image_size: int) -> torch.Tensor:
+    def array(self, sensors: Sensors, *, image_size: int) -> np.ndarray:
         """Return (1, S, S) float32 in [0, 1] from a float scan (H, W, 3), or depth (H, W), in metres.
 
         0 and NaN mean that nothing was measured.
@@ -77,4 +76,4 @@ class Depth(View):
             closing=self.config.closing,
         )
         scaled = scale_inside(xyz[..., 2], mask, low=_NEAR, high=_FAR)
-        return torch.from_numpy(fill_holes(scaled, passes=self.config.fill_passes)[None])
+        return fill_holes(scaled, passes=self.config.fill_passes)[None]

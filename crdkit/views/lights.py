@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from crdkit.data import Sensors
@@ -50,7 +49,7 @@ class Lights(View):
         """Return the sensors that hold the photographs."""
         return self.config.sensors
 
-    def __call__(self, sensors: Sensors, *, image_size: int) -> torch.Tensor:
+    def array(self, sensors: Sensors, *, image_size: int) -> np.ndarray:
         """Return (3, S, S) float32 in [0, 1] from two or more uint8 images of one size, each (H, W) or (H, W, 3).
 
         Raises:
@@ -74,4 +73,4 @@ class Lights(View):
             stack.append(resized if image.ndim == 2 else np.einsum("ijk,k->ij", resized, _LUMINANCE))
         brightness = np.stack(stack)
         view = np.stack([brightness.mean(axis=0), 2 * brightness.std(axis=0), brightness.max(axis=0)])
-        return torch.from_numpy(np.clip(view, 0, 1))
+        return np.clip(view, 0, 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from crdkit.data import Sensors
@@ -14,7 +13,7 @@ from crdkit.data.scans import measured_scan
 from crdkit.errors import DataError
 from crdkit.views import View, ViewConfig, views
 from crdkit.views._background import PlaneFit, foreground
-from crdkit.views.geometry import fill_holes, resize_float, scale_inside
+from crdkit.views.geometry import fill_holes, resize_bilinear, resize_float, scale_inside
 
 _SOBEL = {  # kernel side: (smoothing, derivative), whose outer product is the kernel
     3: ((1, 2, 1), (-1, 0, 1)),
@@ -77,7 +76,7 @@ class Normals(View):
         """Return the one sensor that holds the scan or the image."""
         return (self.config.sensor,)
 
-    def __call__(self, sensors: Sensors, *, image_size: int) -> torch.Tensor:
+    def array(self, sensors: Sensors, *, image_size: int) -> np.ndarray:
         """Return (3, S, S) float32 in [0, 1] from uint8 (H, W, 3), or a float scan (H, W, 3), metres; 0, NaN: missing.
 
         Raises:
@@ -86,7 +85,7 @@ class Normals(View):
         """
         array, source = sensors[self.config.sensor], f"sensor {self.config.sensor!r}"
         if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3 and array.size:
-            return _to_tensor(self._from_image(array, image_size))
+            return _channels_first(self._from_image(array, image_size))
         if not np.issubdtype(array.dtype, np.floating):
             raise DataError(
                 f"{source}: expected uint8 (H, W, 3) normals or a float (H, W, 3) scan, found {describe(array)}; "
@@ -100,8 +99,9 @@ class Normals(View):
             closing=self.config.closing,
         )
         if self.config.mode == "trd":
-            return _resize_bilinear(self._trd(array[..., 2], inside), image_size)
-        return _to_tensor(_encode(*_resize_unit(metric_normals(array, inside, scale=self.config.scale), image_size)))
+            return resize_bilinear(_channels_first(self._trd(array[..., 2], inside)), image_size)
+        normals = metric_normals(array, inside, scale=self.config.scale)
+        return _channels_first(_encode(*_resize_unit(normals, image_size)))
 
     def _from_image(self, image: np.ndarray, image_size: int) -> np.ndarray:
         if not self.config.decode:
@@ -203,11 +203,5 @@ def _encode(normals: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return np.where(inside[..., None], np.clip((normals + 1) / 2, 0, 1), 0)
 
 
-def _resize_bilinear(image: np.ndarray, size: int) -> torch.Tensor:
-    """Resize (H, W, 3) to (3, S, S) without antialiasing, pixel centres at halves, as the published code does."""
-    tensor = _to_tensor(image)[None]
-    return torch.nn.functional.interpolate(tensor, size=(size, size), mode="bilinear", align_corners=False)[0]
-
-
-def _to_tensor(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32))
+def _channels_first(image: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)

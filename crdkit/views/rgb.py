@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from crdkit.data import Sensors
@@ -28,7 +27,7 @@ class RGB(View):
         """Return the one sensor that holds the colour image."""
         return (self.config.sensor,)
 
-    def __call__(self, sensors: Sensors, *, image_size: int) -> torch.Tensor:
+    def array(self, sensors: Sensors, *, image_size: int) -> np.ndarray:
         """Return (3, S, S) float32 in [0, 1] from uint8 (H, W, 3).
 
         Raises:
@@ -38,4 +37,4 @@ class RGB(View):
         hint = "convert it to 8-bit RGB (no alpha channel, greyscale repeated three times)"
         check_array(image, source=f"sensor {self.config.sensor!r}", channels=3, dtype=np.uint8, hint=hint)
         resized = resize_image(image, image_size).transpose(2, 0, 1)
-        return torch.from_numpy(np.ascontiguousarray(resized, dtype=np.float32) / np.float32(255))
+        return np.ascontiguousarray(resized, dtype=np.float32) / np.float32(255)

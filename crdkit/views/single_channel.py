@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-import torch
 from pydantic import AfterValidator, Field
 
 from crdkit.data import Sensors
@@ -35,9 +34,9 @@ class SingleChannel(View):
     Examples:
         >>> kelvin = np.array([[290.0, 300.0], [310.0, 330.0]])
         >>> view = SingleChannel(SingleChannel.Config(sensor="thermal", range=(290, 310)))
-        >>> view({"thermal": kelvin}, image_size=2)
-        tensor([[[0.0000, 0.5000],
-                 [1.0000, 1.0000]]])
+        >>> view.array({"thermal": kelvin}, image_size=2)
+        array([[[0. , 0.5],
+                [1. , 1. ]]], dtype=float32)
     """
 
     class Config(ViewConfig):
@@ -60,7 +59,7 @@ class SingleChannel(View):
         """Return the one sensor that holds the image."""
         return (self.config.sensor,)
 
-    def __call__(self, sensors: Sensors, *, image_size: int) -> torch.Tensor:
+    def array(self, sensors: Sensors, *, image_size: int) -> np.ndarray:
         """Return (1, S, S) float32 in [0, 1] from integers or floats, (H, W) or (H, W, 1).
 
         Raises:
@@ -85,7 +84,7 @@ class SingleChannel(View):
             image = np.where(np.isnan(image), image.dtype.type(self.config.missing), image)
         low, high = self._limits(image, source=source)
         share = (np.clip(image.astype(np.float64), low, high) - low) / (high - low)
-        return torch.from_numpy(np.clip(resize_float(share, image_size), 0, 1)[None])
+        return np.clip(resize_float(share, image_size), 0, 1)[None]
 
     def _limits(self, image: np.ndarray, *, source: str) -> tuple[float, float]:
         if self.config.range is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from crdkit.data import Sensors
@@ -51,7 +50,7 @@ class XYZ(View):
         """Return the one sensor that holds the scan."""
         return (self.config.sensor,)
 
-    def __call__(self, sensors: Sensors, *, image_size: int) -> torch.Tensor:
+    def array(self, sensors: Sensors, *, image_size: int) -> np.ndarray:
         """Return (3, S, S) float32 in [0, 1] from a float (H, W, 3) scan in metres; 0 or NaN: not measured.
 
         Raises:
@@ -68,4 +67,4 @@ class XYZ(View):
             lateral = (points[:, :2] - points[:, :2].mean(axis=0)) / self.config.width + 0.5
             above = heights(points, plane) / self.config.height
             view[:, inside] = np.clip(np.concatenate([lateral, above[:, None]], axis=1), 0, 1).T
-        return torch.from_numpy(view)
+        return view
