@@ -73,4 +73,4 @@ class Lights(View):
             stack.append(resized if image.ndim == 2 else np.einsum("ijk,k->ij", resized, _LUMINANCE))
         brightness = np.stack(stack)
         view = np.stack([brightness.mean(axis=0), 2 * brightness.std(axis=0), brightness.max(axis=0)])
-        return np.clip(view, 0, 1)
+        return np.asarray(np.clip(view, 0, 1))

@@ -84,7 +84,7 @@ class SingleChannel(View):
             image = np.where(np.isnan(image), image.dtype.type(self.config.missing), image)
         low, high = self._limits(image, source=source)
         share = (np.clip(image.astype(np.float64), low, high) - low) / (high - low)
-        return np.clip(resize_float(share, image_size), 0, 1)[None]
+        return np.asarray(np.clip(resize_float(share, image_size), 0, 1))[None]
 
     def _limits(self, image: np.ndarray, *, source: str) -> tuple[float, float]:
         if self.config.range is not None:
