@@ -14,6 +14,7 @@ from crdkit.cli.data import check_data, make_data
 from crdkit.cli.decide import decide
 from crdkit.cli.look import describe, list_names
 from crdkit.cli.predict import predict
+from crdkit.cli.report import report
 from crdkit.cli.runs import compare, demo, evaluate, sweep, train
 from crdkit.cli.watch import watch
 
@@ -29,6 +30,7 @@ app.command(rich_help_panel=START)(demo)
 app.command(rich_help_panel=RUN)(train)
 app.command(rich_help_panel=RUN)(evaluate)
 app.command(rich_help_panel=RUN)(compare)
+app.command(rich_help_panel=RUN)(report)
 app.command(rich_help_panel=RUN)(predict)
 app.command(rich_help_panel=RUN)(watch)
 app.command(rich_help_panel=RUN)(decide)
