@@ -103,7 +103,7 @@ def export_once(exports, monkeypatch):
     """The same network with the same weights is exported to ONNX once, which takes most of the time of compiling."""
     from crdkit.detector import _onnx
 
-    export = _onnx._export
+    export = _onnx.export_network
 
     def export_or_copy(network, example, file):
         tensors = [*network.state_dict().values(), *network.buffers(), *example]
@@ -119,7 +119,7 @@ def export_once(exports, monkeypatch):
                 own.rename(kept)
         shutil.copytree(kept, file.parent, dirs_exist_ok=True)
 
-    monkeypatch.setattr(_onnx, "_export", export_or_copy)
+    monkeypatch.setattr(_onnx, "export_network", export_or_copy)
 
 
 @pytest.fixture(scope="session")
@@ -153,6 +153,16 @@ def detector(finished):
     from crdkit.detector import Detector
 
     return Detector.load(finished / "detector", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def exported(finished, tmp_path_factory):
+    """The ONNX file of the tiny run's detector, with what lies beside it."""
+    from crdkit.detector import Detector
+
+    set_quiet(True)
+    loaded = Detector.load(finished / "detector", device="cpu")
+    return loaded.export(tmp_path_factory.mktemp("exported") / "part.onnx")
 
 
 @pytest.fixture(scope="module")

@@ -195,7 +195,7 @@ def test_a_full_disk_is_said(monkeypatch):
     def full(*_arguments):
         raise OSError(28, "No space left on device", "/somewhere/network.onnx")
 
-    monkeypatch.setattr("crdkit.detector._onnx._export", full)
+    monkeypatch.setattr("crdkit.detector._onnx.export_network", full)
     with pytest.raises(CrdkitError, match=r"crdkit-.*: cannot be written: No space left on device; free space there"):
         CompiledTeacher(nn.Identity(), torch.rand(2, 3, 8, 8), threads=1, name="the teacher of 'rgb'")
 

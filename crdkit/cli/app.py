@@ -12,6 +12,7 @@ from crdkit._core.progress import set_quiet
 from crdkit.cli.arguments import ListsOfValues
 from crdkit.cli.data import check_data, make_data
 from crdkit.cli.decide import decide
+from crdkit.cli.export import export
 from crdkit.cli.look import describe, list_names
 from crdkit.cli.predict import predict
 from crdkit.cli.report import report
@@ -34,6 +35,7 @@ app.command(rich_help_panel=RUN)(report)
 app.command(rich_help_panel=RUN)(predict)
 app.command(rich_help_panel=RUN)(watch)
 app.command(rich_help_panel=RUN)(decide)
+app.command(rich_help_panel=RUN)(export)
 app.command(rich_help_panel=RUN, cls=ListsOfValues)(sweep)
 app.command(rich_help_panel=LOOK)(describe)
 app.command("list", rich_help_panel=LOOK)(list_names)

@@ -72,7 +72,7 @@ class Engine:
     ) -> None:
         self.scorer, self._specs = scorer, model.specs
         self.device = scorer.device
-        self._outlines = outlined_by(views or {}) if scorer.score.uses_foreground else frozenset[str]()
+        self.outlines = outlined_by(views or {}) if scorer.score.uses_foreground else frozenset[str]()
         self.teachers = model.teachers_by_modality()
         self.branches: dict[str, Branch] = {name: model.branch(name) for name in model.modalities}
         if self.device.type != "cpu":
@@ -185,7 +185,7 @@ class Engine:
 
         def run_teacher(name: str) -> Levels:
             view = self._to_device(inputs(name))
-            if name in self._outlines:
+            if name in self.outlines:
                 inside[name] = is_foreground(view)
             return self._run_teacher[name](view)
 

@@ -38,7 +38,7 @@ class CompiledTeacher:
     """
 
     def __init__(self, teacher: nn.Module, images: torch.Tensor, *, threads: int, name: str) -> None:
-        self._network = _Compiled(_ListTeacher(teacher), [images], threads=threads, name=name)
+        self._network = _Compiled(ListTeacher(teacher), [images], threads=threads, name=name)
 
     def __call__(self, images: torch.Tensor) -> Levels:
         """Return the levels of (B, 1 or 3, S, S) images."""
@@ -62,15 +62,15 @@ class CompiledBranch:
         self, branch: Branch, features: Mapping[str, Sequence[torch.Tensor]], *, threads: int, name: str
     ) -> None:
         self._branch = branch
-        network = _ListBranch(branch, {source: len(features[source]) for source in branch.reads})
-        self._network = _Compiled(network, _flatten(features, branch.reads), threads=threads, name=name)
+        network = ListBranch(branch, {source: len(features[source]) for source in branch.reads})
+        self._network = _Compiled(network, flatten(features, branch.reads), threads=threads, name=name)
 
     def __call__(self, features: Mapping[str, Sequence[torch.Tensor]], present: Presence | None = None) -> Levels:
         """Return the branch's output levels."""
         if present is not None:
             output: Levels = self._branch(features, present).output
             return output
-        return self._network(_flatten(features, self._branch.reads))
+        return self._network(flatten(features, self._branch.reads))
 
 
 class _Compiled:
@@ -85,7 +85,7 @@ class _Compiled:
         except CrdkitError:
             raise
         except Exception as error:  # whatever the exporter raises for a user's own network
-            raise ConfigError(f"{name} cannot be compiled: {_reason(error)}; predict without compiling") from error
+            raise ConfigError(f"{name} cannot be compiled: {reason(error)}; predict without compiling") from error
         if not same:
             raise ConfigError(
                 f"{name} cannot be compiled: ONNX Runtime computes other values than PyTorch; predict without compiling"
@@ -101,7 +101,9 @@ class _Compiled:
         return nearly_equal(self(inputs), network(inputs))
 
 
-class _ListTeacher(nn.Module):
+class ListTeacher(nn.Module):
+    """A teacher that takes a list of one batch of images."""
+
     def __init__(self, teacher: nn.Module) -> None:
         super().__init__()
         self.teacher = teacher
@@ -111,7 +113,9 @@ class _ListTeacher(nn.Module):
         return levels
 
 
-class _ListBranch(nn.Module):
+class ListBranch(nn.Module):
+    """A branch that takes the levels of all that it reads as one list."""
+
     def __init__(self, branch: Branch, levels: Mapping[str, int]) -> None:
         super().__init__()
         self.branch = branch
@@ -124,29 +128,28 @@ class _ListBranch(nn.Module):
         return output
 
 
-def _flatten(features: Mapping[str, Sequence[torch.Tensor]], sources: Sequence[str]) -> Levels:
+def flatten(features: Mapping[str, Sequence[torch.Tensor]], sources: Sequence[str]) -> Levels:
+    """Return the levels of ``sources`` as one list."""
     return list(chain.from_iterable(features[source] for source in sources))
 
 
-def require_packages() -> None:
-    """Refuse to compile where it cannot work.
+def require_packages(what: str = "compiling") -> None:
+    """Refuse to compile, or whatever else needs them, where it cannot work.
 
     Raises:
         ConfigError: PyTorch is too old, or a package of the extra ``onnx`` is missing or broken.
     """
     if torch.__version__ < OLDEST_TORCH:  # compares versions, not text
-        raise ConfigError(
-            f"compiling needs torch >= {OLDEST_TORCH}, found {torch.__version__}; upgrade it, or do not compile"
-        )
+        raise ConfigError(f"{what} needs torch >= {OLDEST_TORCH}, found {torch.__version__}; upgrade it, or go without")
     for package in ("onnxruntime", "onnx", "onnxscript"):  # the exporter needs the latter two
         try:
             importlib.import_module(package)
         except ModuleNotFoundError as error:
             raise ConfigError(
-                f"compiling needs the package {error.name!r}, which is not installed; pip install 'crdkit[onnx]'"
+                f"{what} needs the package {error.name!r}, which is not installed; pip install 'crdkit[onnx]'"
             ) from error
         except ImportError as error:
-            raise ConfigError(f"compiling needs the package {package!r}, which cannot be imported: {error}") from error
+            raise ConfigError(f"{what} needs the package {package!r}, which cannot be imported: {error}") from error
 
 
 def _session(network: nn.Module, example: Sequence[torch.Tensor], *, threads: int) -> Any:
@@ -161,7 +164,7 @@ def _session(network: nn.Module, example: Sequence[torch.Tensor], *, threads: in
     with tempfile.TemporaryDirectory(prefix="crdkit-", ignore_cleanup_errors=True) as folder:
         file = Path(folder) / "network.onnx"
         try:
-            _export(network, example, file)
+            export_network(network, example, file)
         except OSError as error:
             raise CrdkitError(
                 f"{folder}: cannot be written: {error.strerror or error}; free space there, or set TMPDIR to another "
@@ -170,14 +173,15 @@ def _session(network: nn.Module, example: Sequence[torch.Tensor], *, threads: in
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Return the first line of the error at the start of a chain: the exporter's own errors are pages long."""
     while error.__cause__ is not None:
         error = error.__cause__
     return first_line(error)[:300]
 
 
-def _export(network: nn.Module, example: Sequence[torch.Tensor], file: Path) -> None:
+def export_network(network: nn.Module, example: Sequence[torch.Tensor], file: Path) -> None:
+    """Write a network from a list of tensors to a list of tensors as an ONNX file, for any number of samples."""
     batch = torch.export.Dim("batch")
     # the exporter warns about itself, and prints pages about what it cannot export: the error states it in one line
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from pydantic import Field, FiniteFloat, ValidationError, field_validator
 from torch import nn
 
@@ -47,7 +48,6 @@ CHECKSUMS_SINCE = 3
 THRESHOLDS_SINCE = 4
 """From this version on there must be thresholds, or null."""
 WEIGHTS = "model.safetensors"
-
 
 Count = Annotated[int, Field(ge=1, le=2**20)]
 
@@ -105,7 +105,16 @@ def write_detector(path: Path, detector: Saved) -> None:
     Raises:
         CrdkitError: ``path`` exists and is not an empty folder, or cannot be written.
     """
-    header = {
+    header, state = header_of(detector), state_of(detector)
+    with new_folder(path) as folder:
+        write_tensors(folder / WEIGHTS, state)
+        seal(header, weights=folder / WEIGHTS, thresholds=detector.thresholds)
+        (folder / "config.json").write_text(_as_text(header), encoding="utf-8")
+
+
+def header_of(detector: Saved) -> dict[str, Any]:
+    """Return the content of config.json without what `seal` adds."""
+    return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "crdkit": crdkit.__version__,
@@ -113,13 +122,20 @@ def write_detector(path: Path, detector: Saved) -> None:
         "specs": {name: asdict(spec) for name, spec in detector.model.specs.items()},
         "sensors": dict(detector.sensor_statistics),
     }
+
+
+def state_of(detector: Saved) -> dict[str, torch.Tensor]:
+    """Return the content of model.safetensors."""
     parts: Mapping[str, nn.Module] = {"model": detector.model, "scorer": detector.scorer}
-    state = {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
-    with new_folder(path) as folder:
-        write_tensors(folder / WEIGHTS, state)
-        header["sha256"] = {WEIGHTS: sha256_of(folder / WEIGHTS)}
-        header["thresholds"] = _thresholds_entry(header, detector.thresholds)
-        (folder / "config.json").write_text(_as_text(header), encoding="utf-8")
+    return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
+
+
+def seal(header: dict[str, Any], *, weights: Path, thresholds: Thresholds | None) -> None:
+    """Add to the content of config.json the checksum of the file of weights, if it has none, and thresholds."""
+    if not header.get("sha256"):
+        header["sha256"] = {WEIGHTS: sha256_of(weights)}
+    made_from = {"config": header["config"], "weights": header["sha256"][WEIGHTS]}
+    header["thresholds"] = None if thresholds is None else _saved_thresholds.to_json(thresholds, **made_from)
 
 
 def write_thresholds(path: Path, thresholds: Thresholds) -> None:
@@ -135,17 +151,9 @@ def write_thresholds(path: Path, thresholds: Thresholds) -> None:
     read_header(file)
     header = parse_json(file.read_text(encoding="utf-8"))
     header.pop("normal_scores", None)
-    if not header.get("sha256"):
-        header["sha256"] = {WEIGHTS: sha256_of(path / WEIGHTS)}
     header |= {"format_version": FORMAT_VERSION, "crdkit": crdkit.__version__}
-    header["thresholds"] = _thresholds_entry(header, thresholds)
+    seal(header, weights=path / WEIGHTS, thresholds=thresholds)
     write_text(file, _as_text(header))
-
-
-def _thresholds_entry(header: Mapping[str, Any], thresholds: Thresholds | None) -> dict[str, Any] | None:
-    if thresholds is None:
-        return None
-    return _saved_thresholds.to_json(thresholds, config=header["config"], weights=header["sha256"][WEIGHTS])
 
 
 def _as_text(header: Mapping[str, Any]) -> str:
@@ -260,6 +268,15 @@ def read_header(file: Path) -> DetectorHeader:
         header = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DetectorFormatError(f"{file}: cannot be read: {error}") from error
+    return check_header(header, file)
+
+
+def check_header(header: Any, file: Path) -> DetectorHeader:
+    """Return the checked content of a detector's config.json, which is in ``file``.
+
+    Raises:
+        DetectorFormatError: it is damaged, or of an unknown format version.
+    """
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise DetectorFormatError(f"{file}: is not a detector's config.json (key 'format' is not {FORMAT!r})")
     if header.get("format_version") not in READABLE:

@@ -18,12 +18,11 @@ from crdkit._core.parallel import in_order
 from crdkit.config.run_config import RunConfig
 from crdkit.detector._changes import Changes
 from crdkit.detector._engine import Engine
-from crdkit.detector._explaining import Explains
 from crdkit.detector._inputs import SensorData, first_file, require_samples
 from crdkit.detector._predictor import Predictor
 from crdkit.detector._samples import Preparation, PreparedSample, size_of
-from crdkit.detector._saved import Saved, read_detector, write_detector
 from crdkit.detector._splits import score_split
+from crdkit.detector._stored import ONNX, Stored, read_parts
 from crdkit.detector._unusual import ComparesSensors, UsualSensors
 from crdkit.detector.prediction import Prediction
 from crdkit.errors import DataError
@@ -35,7 +34,7 @@ from crdkit.views import View
 from crdkit.views.split import LoadedSplit, stack_views
 
 
-class Detector(ComparesSensors, Explains):
+class Detector(ComparesSensors, Stored):
     """A trained detector, made by `crdkit.fit` or `Detector.load`; several threads may use it at once.
 
     Args:
@@ -279,22 +278,19 @@ class Detector(ComparesSensors, Explains):
         """
         return score_split(self._engine(), split, batch_size=self.config.training.batch_size)
 
-    def save(self, path: Path | str) -> None:
-        """Write ``config.json`` and ``model.safetensors`` (teachers included) to the new folder ``path``, atomically.
-
-        Raises:
-            CrdkitError: ``path`` exists and is not an empty folder, or cannot be written.
-        """
-        kept = self.sensor_statistics, self.keep_thresholds()
-        write_detector(Path(path), Saved(self.config, self.model, self.scorer, *kept))
-
     @classmethod
     def load(cls, path: Path | str, *, device: str = "auto", allow_plugins: bool = False) -> Detector:
         """Read a folder that `save` wrote; nothing else is needed, neither the data nor an internet connection.
 
+        An .onnx file that `export` wrote is run by ONNX Runtime, on the CPU: it predicts, and is neither trained nor
+        attributed (`crdkit.detector.exported`).
+
         Raises:
             UntrustedCodeError: it names code to import; only with ``allow_plugins`` is that imported and run.
-            DetectorFormatError: the folder holds no detector, or one of an unknown format version.
+            DetectorFormatError: there is no detector, or one of an unknown format version.
         """
-        found = read_detector(Path(path), allow_plugins=allow_plugins)
-        return cls(**vars(found)).to(device)
+        if Path(path).suffix.lower() == ONNX and not Path(path).is_dir():
+            from crdkit.detector.exported import load_exported
+
+            return load_exported(Path(path), allow_plugins=allow_plugins)
+        return cls(**read_parts(Path(path), allow_plugins=allow_plugins)).to(device)

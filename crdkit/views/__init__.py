@@ -25,6 +25,7 @@ class View(Component, ABC):
     """
 
     Config: ClassVar[type[ViewConfig]] = ViewConfig
+    channels: ClassVar[int] = 3  # 1: grey in every sample
     background_is_zero: ClassVar[bool] = False  # in every channel, and nothing else is: it shows where the object is
 
     def __init__(self, config: ViewConfig) -> None:

@@ -49,6 +49,7 @@ class Depth(View):
         closing: int = Field(3, ge=0, le=64, description="dilations, then as many erosions, of the foreground, 3 x 3")
         fill_passes: int = Field(2, ge=0, le=64, description="how often holes are filled from 3 x 3 neighbours")
 
+    channels = 1
     background_is_zero = True
     config: Config
 

@@ -52,6 +52,7 @@ class SingleChannel(View):
             None, description="value of pixels that hold NaN, in the sensor's units; null: NaN is an error"
         )
 
+    channels = 1
     config: Config
 
     @property
