@@ -147,7 +147,7 @@ def test_what_a_loaded_file_cannot_do_is_refused(exported, tmp_path):
     assert loaded.to("cpu").compile() is loaded
     loaded.attribution = "alarms"
     assert loaded.attribution == "never"
-    with pytest.raises(ConfigError, match="takes parts of the networks away: .*use the detector's folder"):
+    with pytest.raises(ConfigError, match=r"takes parts of the networks away: .*use the detector's folder"):
         loaded.attribution = "always"
     with pytest.raises(CrdkitError, match="is its file: copy that"):
         loaded.save(tmp_path / "saved")
@@ -287,7 +287,7 @@ def test_a_program_of_pytorch(rgb_only, tmp_path):
     found = program([torch.from_numpy(np.array(values)) for values in inputs.values()])
     exports.close({name: values.numpy() for name, values in zip(outputs, found, strict=True)}, outputs)
     assert not found[list(outputs).index("label")].any()
-    with pytest.raises(DetectorFormatError, match="part.pt2: expected the folder of a detector, or a file that ends"):
+    with pytest.raises(DetectorFormatError, match=r"part.pt2: expected the folder of a detector, or a file that ends"):
         Detector.load(file)
 
 
@@ -304,7 +304,7 @@ def test_a_part_that_cannot_be_exported_is_named_and_nothing_is_written(tiny, tm
     )
     mine = Detector(config=config, model=build_model(config), scorer=build_scorer(config))
     for name in ("part.onnx", "part.pt2"):
-        with pytest.raises(ConfigError, match="the teacher of 'rgb' cannot be exported: .*; use a teacher of timm"):
+        with pytest.raises(ConfigError, match=r"the teacher of 'rgb' cannot be exported: .*; use a teacher of timm"):
             mine.export(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
