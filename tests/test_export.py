@@ -18,11 +18,11 @@ from crdkit.cli import main
 from crdkit.config.build import build_model, build_scorer
 from crdkit.detector import Detector
 from crdkit.detector._onnx import OLDEST_TORCH
+from crdkit.detector.view_networks import resize_bytes
 from crdkit.errors import ConfigError, CrdkitError, DetectorFormatError
 from crdkit.scoring.conformal import Normals
 from crdkit.scoring.thresholds import Thresholds
 from crdkit.testing import example_sensors
-from crdkit.views.networks import resize_bytes
 
 pytestmark = pytest.mark.skipif(torch.__version__ < OLDEST_TORCH, reason=f"exporting asks for torch {OLDEST_TORCH}")
 

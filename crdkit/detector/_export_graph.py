@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from crdkit.detector._engine import Engine
+from crdkit.detector.view_networks import Stored, ViewNetwork, resize_floats
 from crdkit.model.encoders import Encoder
 from crdkit.model.layers import Presence
 from crdkit.scoring.maps import anomaly_score
 from crdkit.scoring.thresholds import Modalities, Thresholds
 from crdkit.views.foreground import is_foreground, join_foregrounds
-from crdkit.views.networks import Stored, ViewNetwork, resize_floats
 
 PRESENT, THRESHOLD, PIXEL_THRESHOLD = "present", "threshold", "pixel_threshold"
 RESERVED = {PRESENT, THRESHOLD, PIXEL_THRESHOLD, "score", "anomaly_map", "label", "mask"}

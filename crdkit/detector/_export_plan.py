@@ -8,10 +8,10 @@ from typing import Any
 from crdkit.config.run_config import RunConfig
 from crdkit.data.statistics import from_json
 from crdkit.detector._export_graph import RESERVED, GraphInput, Plan, sensor_input, view_input
+from crdkit.detector.view_networks import Stored, ViewNetwork, as_network
 from crdkit.errors import ConfigError
 from crdkit.scoring.thresholds import Thresholds
 from crdkit.views import View
-from crdkit.views.networks import Stored, ViewNetwork, as_network
 
 
 def make_plan(
