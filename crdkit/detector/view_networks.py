@@ -59,7 +59,7 @@ def as_network(view: View, *, image_size: int, stored: Mapping[str, Stored]) -> 
         >>> view, colour = RGB(RGB.Config()), Stored(dtype="uint8", channels=3)
         >>> network = as_network(view, image_size=32, stored={"rgb": colour})
         >>> sensors = example_sensors(["rgb"], size=(48, 70))
-        >>> found = network({"rgb": torch.from_numpy(sensors["rgb"])[None]})[0]
+        >>> found = network({"rgb": torch.from_numpy(sensors["rgb"].copy())[None]})[0]
         >>> bool((found - view(sensors, image_size=32)).abs().max() <= 1.001 / 255)
         True
     """
