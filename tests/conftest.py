@@ -70,6 +70,8 @@ def pytest_xdist_make_scheduler(config, log):
     class Files(LoadFileScheduling):
         def _split_scope(self, nodeid):
             file = super()._split_scope(nodeid)
+            if file.startswith("tests/browser/"):
+                return "browser"  # one browser for all
             return "gibibytes" if file in GIBIBYTES else file
 
     config.option.loadscopereorder = False  # not by the number of tests: slow files are first already
