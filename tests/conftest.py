@@ -23,7 +23,7 @@ from crdkit.data.synthetic import write_mvtec3d
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job, and so in programs that tests start
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-os.environ.pop("CRDKIT_CACHE", None)  # tests decode, and write nothing into the cache of who runs them
+os.environ["CRDKIT_CACHE"] = ""  # tests decode, and write nothing into the cache of who runs them
 sys.path.insert(0, str(Path(__file__).parent))
 
 TINY = (

@@ -15,6 +15,7 @@ from crdkit._core.device import convolutions_channels_last
 from crdkit._core.memory import in_host_memory
 from crdkit._core.progress import track
 from crdkit.detector._fitting import require_fitting
+from crdkit.detector._kept import KeptNetworks
 from crdkit.detector._onnx import CompiledBranch, CompiledTeacher, require_packages
 from crdkit.model.crd import CRD, Branch
 from crdkit.model.folding import fold_teachers, fold_where_equal, random_images
@@ -103,8 +104,11 @@ class Engine:
         }
 
     @torch.no_grad()
-    def compile(self) -> None:
+    def compile(self, kept: KeptNetworks | None = None) -> None:
         """Let ONNX Runtime run teachers and branches on a CPU from now on, each on its share of the threads.
+
+        Args:
+            kept: networks that earlier processes have exported, and where later ones find these.
 
         Raises:
             ConfigError: PyTorch is too old, a package is missing, or a network cannot be exported; nothing is changed.
@@ -122,9 +126,9 @@ class Engine:
             what = f"the {part} of {name!r}"
             if part == "teacher":
                 threads = users[name] * (share - 1) + 1  # each concurrent caller brings its own thread
-                teachers[name] = CompiledTeacher(self.teachers[name], images, threads=threads, name=what)
+                teachers[name] = CompiledTeacher(self.teachers[name], images, threads=threads, name=what, kept=kept)
             else:
-                branches[name] = CompiledBranch(self.branches[name], features, threads=share, name=what)
+                branches[name] = CompiledBranch(self.branches[name], features, threads=share, name=what, kept=kept)
         self._run_teacher = {name: teachers[first] for name, first in self._teacher_of.items()}
         self._run_branch = branches
 

@@ -18,6 +18,7 @@ from crdkit.detector._export_cut import cut
 from crdkit.detector._export_description import FORMAT, FORMAT_VERSION, KEY
 from crdkit.detector._export_graph import PRESENT, view_input
 from crdkit.detector._export_onnx import open_session, run_session
+from crdkit.detector._kept import KeptNetworks
 from crdkit.detector._predictor import Predictor
 from crdkit.errors import ConfigError, DetectorFormatError, first_line
 from crdkit.model.crd import CRD, Branch
@@ -164,7 +165,7 @@ class ExportedEngine(Engine):
         """Whether calls share buffers: they do not."""
         return False
 
-    def compile(self) -> None:
+    def compile(self, kept: KeptNetworks | None = None) -> None:
         """Do nothing: ONNX Runtime runs the networks already."""
 
     def __call__(self, inputs: Views, present: Presence | None = None) -> Maps:

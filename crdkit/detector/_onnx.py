@@ -7,7 +7,7 @@ import importlib
 import io
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from crdkit.detector._kept import NETWORK, KeptNetworks, key_of
 from crdkit.errors import ConfigError, CrdkitError, first_line
 from crdkit.model.crd import Branch
 from crdkit.model.folding import nearly_equal
@@ -32,13 +33,22 @@ class CompiledTeacher:
         images: two to check it on, (2, 3, S, S).
         threads: of a call.
         name: what errors call it.
+        kept: networks of earlier processes; None: none are read or kept.
 
     Raises:
         ConfigError: the teacher cannot be exported.
     """
 
-    def __init__(self, teacher: nn.Module, images: torch.Tensor, *, threads: int, name: str) -> None:
-        self._network = _Compiled(ListTeacher(teacher), [images], threads=threads, name=name)
+    def __init__(
+        self,
+        teacher: nn.Module,
+        images: torch.Tensor,
+        *,
+        threads: int,
+        name: str,
+        kept: KeptNetworks | None = None,
+    ) -> None:
+        self._network = _Compiled(ListTeacher(teacher), [images], threads=threads, name=name, kept=kept)
 
     def __call__(self, images: torch.Tensor) -> Levels:
         """Return the levels of (B, 1 or 3, S, S) images."""
@@ -53,17 +63,24 @@ class CompiledBranch:
         features: of every modality, for two samples to check it on.
         threads: of a call.
         name: what errors call it.
+        kept: networks of earlier processes; None: none are read or kept.
 
     Raises:
         ConfigError: the branch cannot be exported.
     """
 
     def __init__(
-        self, branch: Branch, features: Mapping[str, Sequence[torch.Tensor]], *, threads: int, name: str
+        self,
+        branch: Branch,
+        features: Mapping[str, Sequence[torch.Tensor]],
+        *,
+        threads: int,
+        name: str,
+        kept: KeptNetworks | None = None,
     ) -> None:
         self._branch = branch
         network = ListBranch(branch, {source: len(features[source]) for source in branch.reads})
-        self._network = _Compiled(network, flatten(features, branch.reads), threads=threads, name=name)
+        self._network = _Compiled(network, flatten(features, branch.reads), threads=threads, name=name, kept=kept)
 
     def __call__(self, features: Mapping[str, Sequence[torch.Tensor]], present: Presence | None = None) -> Levels:
         """Return the branch's output levels."""
@@ -76,12 +93,21 @@ class CompiledBranch:
 class _Compiled:
     """A network from a list of tensors to a list of tensors, for any number of samples, as a session."""
 
-    def __init__(self, network: nn.Module, example: Sequence[torch.Tensor], *, threads: int, name: str) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        example: Sequence[torch.Tensor],
+        *,
+        threads: int,
+        name: str,
+        kept: KeptNetworks | None,
+    ) -> None:
         network.eval()
+        key = "" if kept is None else key_of(network, example)
+        if kept is not None and kept.read(key, lambda file: self._open(file, network, example, threads) or None):
+            return
         try:
-            self._session = _session(network, example, threads=threads)
-            self._inputs = [value.name for value in self._session.get_inputs()]
-            same = all(self._equals(network, [tensor[rows] for tensor in example]) for rows in _CHECKED_ROWS)
+            same = self._export(network, example, threads, lambda files: kept.write(key, files) if kept else None)
         except CrdkitError:
             raise
         except Exception as error:  # whatever the exporter raises for a user's own network
@@ -90,6 +116,30 @@ class _Compiled:
             raise ConfigError(
                 f"{name} cannot be compiled: ONNX Runtime computes other values than PyTorch; predict without compiling"
             )
+
+    def _export(
+        self, network: nn.Module, example: Sequence[torch.Tensor], threads: int, keep: Callable[[list[Path]], None]
+    ) -> bool:
+        """Export and open it, through files: one network may exceed a protobuf's two gibibytes."""
+        with tempfile.TemporaryDirectory(prefix="crdkit-", ignore_cleanup_errors=True) as folder:
+            file = Path(folder) / NETWORK
+            try:
+                export_network(network, example, file)
+            except OSError as error:
+                raise CrdkitError(
+                    f"{folder}: cannot be written: {error.strerror or error}; free space there, or set TMPDIR to "
+                    "another folder"
+                ) from error
+            same = self._open(file, network, example, threads)
+            if same:
+                keep(list(Path(folder).iterdir()))
+            return same
+
+    def _open(self, file: Path, network: nn.Module, example: Sequence[torch.Tensor], threads: int) -> bool:
+        """Open an exported network, and return whether it computes what PyTorch does."""
+        self._session = _session(file, threads=threads)
+        self._inputs = [value.name for value in self._session.get_inputs()]
+        return all(self._equals(network, [tensor[rows] for tensor in example]) for rows in _CHECKED_ROWS)
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> Levels:
         given = (tensor.contiguous().numpy() for tensor in inputs)
@@ -152,8 +202,7 @@ def require_packages(what: str = "compiling") -> None:
             raise ConfigError(f"{what} needs the package {package!r}, which cannot be imported: {error}") from error
 
 
-def _session(network: nn.Module, example: Sequence[torch.Tensor], *, threads: int) -> Any:
-    """Export ``network`` and open it, through files: one network may exceed a protobuf's two gibibytes."""
+def _session(file: Path, *, threads: int) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -161,16 +210,7 @@ def _session(network: nn.Module, example: Sequence[torch.Tensor], *, threads: in
     # other sessions need the cores that this one's idle threads would spin on
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # fatal: errors are raised as well
-    with tempfile.TemporaryDirectory(prefix="crdkit-", ignore_cleanup_errors=True) as folder:
-        file = Path(folder) / "network.onnx"
-        try:
-            export_network(network, example, file)
-        except OSError as error:
-            raise CrdkitError(
-                f"{folder}: cannot be written: {error.strerror or error}; free space there, or set TMPDIR to another "
-                "folder"
-            ) from error
-        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
 def reason(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from crdkit._core.parallel import together
 from crdkit._core.shared_lock import SharedLock
 from crdkit.detector._engine import Engine
 from crdkit.detector._finite import FUSED, extremes_on_host, require_finite
+from crdkit.detector._kept import KeptNetworks
 from crdkit.detector._outputs import maps_on_host
 from crdkit.detector._samples import PreparedSample
 from crdkit.detector.prediction import Prediction
@@ -78,8 +79,11 @@ class Predictor:
             self._scorer.to(device)
             self.engine = None
 
-    def compile(self) -> None:
+    def compile(self, kept: KeptNetworks | None) -> None:
         """Let ONNX Runtime run the networks on a CPU; on a GPU nothing changes.
+
+        Args:
+            kept: see `Engine.compile`.
 
         Raises:
             ConfigError: see `Detector.compile`.
@@ -87,7 +91,7 @@ class Predictor:
         """
         with self._using.alone():
             if self._scorer.device.type == "cpu":
-                self.ready().compile()
+                self.ready().compile(kept)
 
     def ready(self) -> Engine:
         """Return the engine, which is built if there is none."""

@@ -19,6 +19,7 @@ from crdkit.config.run_config import RunConfig
 from crdkit.detector._changes import Changes
 from crdkit.detector._engine import Engine
 from crdkit.detector._inputs import SensorData, first_file, require_samples
+from crdkit.detector._kept import KeptNetworks
 from crdkit.detector._predictor import Predictor
 from crdkit.detector._samples import Preparation, PreparedSample, size_of
 from crdkit.detector._splits import score_split
@@ -139,7 +140,8 @@ class Detector(ComparesSensors, Stored):
 
         Teachers and branches are exported, checked on random images, and run by ONNX Runtime from then on, with the
         threads that PyTorch has now. Values change by rounding only. Samples that lack a modality keep the branches
-        they had, and on a GPU nothing changes: predictions are replayed CUDA graphs there. `to` undoes it.
+        they had, and on a GPU nothing changes: predictions are replayed CUDA graphs there. `to` undoes it. What was
+        exported is kept for later processes, in ``data.cache``, the folder of CRDKIT_CACHE, or the user's cache folder.
         Predictions of other threads wait until it is done.
         Warnings, and what other threads print to standard error in the meantime, are lost.
 
@@ -148,7 +150,7 @@ class Detector(ComparesSensors, Stored):
                 be exported; predictions stay as they were.
             CrdkitError: the temporary folder cannot be written.
         """
-        self._predictor.compile()
+        self._predictor.compile(KeptNetworks.of(self.config.data))
         return self
 
     def read(self, files: Mapping[str, Path | str]) -> dict[str, np.ndarray]:
