@@ -39,6 +39,32 @@ def test_a_bar_with_eta_on_a_terminal(loud, monkeypatch):
     assert "ETA" in terminal.getvalue()
 
 
+def test_notes_stand_below_the_bar_and_behind_the_line(loud, capsys, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    done = []
+    options = {"description": "training", "total": 3, "note": lambda: [f"loss {len(done)}", "rgb: filter 1"]}
+    clock = iter(range(100))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    done.extend(item for item in progress.track([1, 2, 3], every_s=2, **options))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "training: 2/3, 1 s left; loss 2; rgb: filter 1", "training: 3/3 in 4.0 s; loss 3; rgb: filter 1",
+    ]  # fmt: skip
+    monkeypatch.undo()
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress.overall("sweep", total=1):
+        done.extend(item for item in progress.track([1, 2, 3], **options))
+    assert list(progress.track([1], description="reading", total=1)) == [1]
+    done.extend(item for item in progress.track([1, 2, 3], **options))
+    shown = terminal.getvalue()
+    assert "loss 9" in shown
+    assert "rgb: filter 1" in shown
+
+
 def test_quiet_means_quiet(capsys):
     progress.set_quiet(True)
     progress.say("nothing")

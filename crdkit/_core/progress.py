@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from crdkit._core.printable import printable
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.progress import Progress, TaskID
 
 T = TypeVar("T")
+Note = Callable[[], Sequence[str]]
+"""Returns what is known so far, in lines."""
 
 _quiet = False
 _bars: Progress | None = None  # the terminal's only display, while an overall bar is shown
@@ -36,7 +39,9 @@ def say(message: str) -> None:
         print(printable(message), file=sys.stderr, flush=True)
 
 
-def track(items: Iterable[T], *, description: str, total: int, every_s: float = 10.0) -> Iterator[T]:
+def track(
+    items: Iterable[T], *, description: str, total: int, every_s: float = 10.0, note: Note = tuple
+) -> Iterator[T]:
     """Yield ``items`` while showing how far they got.
 
     Args:
@@ -44,13 +49,14 @@ def track(items: Iterable[T], *, description: str, total: int, every_s: float = 
         description: the words before the bar.
         total: how many items there are.
         every_s: seconds between two plain lines if standard error is not a terminal.
+        note: what to show below the bar, or behind the line; asked whenever it is shown.
     """
     if _quiet:
         yield from items
     elif sys.stderr.isatty():
-        yield from _bar(items, description=description, total=total)
+        yield from _bar(items, description=description, total=total, note=note)
     else:
-        yield from _lines(items, description=description, total=total, every_s=every_s)
+        yield from _lines(items, description=description, total=total, every_s=every_s, note=note)
 
 
 class Overall:
@@ -101,16 +107,16 @@ def overall(description: str, *, total: int, done: int = 0) -> Iterator[Overall]
             _bars = None
 
 
-def _bar(items: Iterable[T], *, description: str, total: int) -> Iterator[T]:
-    if _bars is not None:
-        task = _bars.add_task(description, total=total)
-        try:
-            yield from _bars.track(items, task_id=task)
-        finally:
-            _bars.remove_task(task)
+def _bar(items: Iterable[T], *, description: str, total: int, note: Note) -> Iterator[T]:
+    if _bars is None:
+        with _new_bars() as progress:
+            yield from progress.track(items, task_id=progress.add_task(description, total=total, note=note))
         return
-    with _new_bars() as progress:
-        yield from progress.track(items, total=total, description=description)
+    task = _bars.add_task(description, total=total, note=note)
+    try:
+        yield from _bars.track(items, task_id=task)
+    finally:
+        _bars.remove_task(task)
 
 
 def _new_bars() -> Progress:
@@ -132,6 +138,15 @@ def _new_bars() -> Progress:
         def render(self, task: Task) -> Text:
             return Text(task.fields["left"]) if "left" in task.fields else super().render(task)
 
+    class Bars(Progress):
+        """Bars, and below them the notes of their tasks."""
+
+        def get_renderables(self) -> Iterable[RenderableType]:
+            yield from super().get_renderables()
+            for task in self.tasks:
+                for line in task.fields.get("note", tuple)():
+                    yield Text(f"  {printable(line)}", style="dim")
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -141,10 +156,10 @@ def _new_bars() -> Progress:
         Left(),
     )
     # the current stream: what redirects it later must not capture the bars
-    return Progress(*columns, console=Console(file=sys.stderr))
+    return Bars(*columns, console=Console(file=sys.stderr))
 
 
-def _lines(items: Iterable[T], *, description: str, total: int, every_s: float) -> Iterator[T]:
+def _lines(items: Iterable[T], *, description: str, total: int, every_s: float, note: Note) -> Iterator[T]:
     start = last = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
@@ -152,7 +167,7 @@ def _lines(items: Iterable[T], *, description: str, total: int, every_s: float) 
         if now - last >= every_s and done < total:
             last = now
             eta = (now - start) / done * (total - done)
-            say(f"{description}: {done}/{total}, {eta:.0f} s left")
+            say("; ".join([f"{description}: {done}/{total}, {eta:.0f} s left", *note()]))
     elapsed = time.monotonic() - start
     if elapsed >= 2.0:
-        say(f"{description}: {total}/{total} in {elapsed:.1f} s")
+        say("; ".join([f"{description}: {total}/{total} in {elapsed:.1f} s", *note()]))

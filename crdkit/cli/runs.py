@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from crdkit.cli.arguments import AllowPlugins, AsJson, Overrides, Preset, UnusualSensors, one_choice
+
+if TYPE_CHECKING:
+    from crdkit.runs.curves import Log
 
 
 def demo(
@@ -33,6 +36,9 @@ def train(
         bool, typer.Option("--resume", help="Continue an unfinished run in --out; leave a finished one alone.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out, finished or not.")] = False,
+    log: Annotated[
+        str | None, typer.Option(metavar="tensorboard", help="Also write event files for TensorBoard into the run.")
+    ] = None,
     as_json: AsJson = False,
     allow_plugins: AllowPlugins = False,
 ) -> None:
@@ -48,7 +54,8 @@ def train(
     config = load_config(preset, allow_plugins=allow_plugins).with_overrides(*(overrides or ()))
     ranks = Ranks.from_environment()
     set_quiet(is_quiet() or not ranks.is_main)
-    detector = fit(config, out, resume=resume, overwrite=overwrite, ranks=ranks)
+    curves = cast("Log | None", log)  # which it checks
+    detector = fit(config, out, resume=resume, overwrite=overwrite, ranks=ranks, log=curves)
     if not ranks.is_main:
         return
     if as_json:

@@ -11,11 +11,23 @@ from crdkit._core.files import LOCK, PARTIAL, write_text
 from crdkit._core.locks import hold
 from crdkit.config.run_config import RunConfig
 from crdkit.errors import CrdkitError
+from crdkit.runs.curves import FOLDER as CURVES
 from crdkit.runs.fingerprint import FILE, Reading, require_same_data
 
 FINISHED = "metrics.json"
 """What comes last; without it a run is unfinished."""
-OURS = {"config.yaml", FILE, "log.jsonl", "scores.csv", "report.html", "figures", "detector", "checkpoints", FINISHED}
+OURS = {
+    "config.yaml",
+    FILE,
+    "log.jsonl",
+    "scores.csv",
+    "report.html",
+    "figures",
+    "detector",
+    "checkpoints",
+    FINISHED,
+    CURVES,
+}
 """What a run writes."""
 RESUMED = {"config.yaml", FILE, "checkpoints"}
 """What is kept of an unfinished run that is resumed."""

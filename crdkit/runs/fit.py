@@ -18,6 +18,7 @@ from crdkit.errors import ConfigError
 from crdkit.model.crd import CRD
 from crdkit.runs._memory import explained_memory
 from crdkit.runs._pipeline import Pipeline, require_unchanged
+from crdkit.runs.curves import Log, events_to, require_log
 from crdkit.runs.directory import is_finished, log_to, read_log, read_metrics, require_same_config
 from crdkit.runs.provenance import training_hash
 from crdkit.training import Checkpoints, EpochLog, TeacherFeatures, feature_dtype, require_trainable, train
@@ -33,6 +34,7 @@ def fit(
     overwrite: bool = False,
     allow_plugins: bool = False,
     ranks: Ranks | None = None,
+    log: Log | None = None,
 ) -> Detector:
     """Train a detector on ``config.data``; with ``out``, write a complete run directory as well.
 
@@ -49,6 +51,7 @@ def fit(
         allow_plugins: import and run the code that a YAML file names, because you trust it.
         ranks: processes that train this one detector together, each with its share of every batch; ``out`` is then a
             folder that all can read, and only rank 0 writes there. None: this process trains alone.
+        log: "tensorboard" also writes losses, learning rate and pace into the folder ``tensorboard`` of ``out``.
 
     Raises:
         UntrustedCodeError: a YAML file names code to import, and ``allow_plugins`` is false.
@@ -77,6 +80,7 @@ def fit(
         (('rgb', 'xyz'), ['rgb', 'depth'])
     """
     config, target = load_config(config, allow_plugins=allow_plugins), None if out is None else Path(out)
+    require_log(log, target)
     if resume and overwrite:
         raise ConfigError("resume and overwrite exclude each other: give --resume to go on, or --overwrite to replace")
     if resume and target is not None and require_same_config(target, config) and is_finished(target):
@@ -100,7 +104,7 @@ def fit(
                 model = build_model(config).to(device)
             run.place(model, device, features=dtype)
             checkpoints = None if target is None else Checkpoints(target / "checkpoints", run=training_hash(config))
-            history = _train_students(run, model, dtype, checkpoints=checkpoints, ranks=ranks, folder=folder)
+            history = _train_students(run, model, dtype, checkpoints=checkpoints, ranks=ranks, folder=folder, log=log)
         detector = run.calibrate(model, device)
         detector.history = history
         if folder is not None:
@@ -116,9 +120,10 @@ def _train_students(
     checkpoints: Checkpoints | None,
     ranks: Ranks,
     folder: Path | None,
+    log: Log | None,
 ) -> list[EpochLog]:
     """Train on teacher features, which are freed on return, and return the log of every epoch."""
-    training, history = run.config.training, list[EpochLog]()
+    training, history, samples = run.config.training, list[EpochLog](), len(run.splits["train"])
     with run.clock("teacher"):
         features = TeacherFeatures(
             model,
@@ -128,17 +133,19 @@ def _train_students(
             dtype=dtype,
         )
 
-    with run.clock("train"), log_to(folder) as write_line:
+    events = folder if log == "tensorboard" else None
+    with run.clock("train"), log_to(folder) as write_line, events_to(events, samples=samples) as write_events:
 
-        def on_epoch(log: EpochLog) -> None:
-            history.append(log)
-            write_line(log)
+        def on_epoch(found: EpochLog) -> None:
+            history.append(found)
+            write_line(found)
+            write_events(found)
 
         train(
             model,
             features,
             training,
-            samples=len(run.splits["train"]),
+            samples=samples,
             on_epoch=on_epoch,
             sensors={name: view.sensors for name, view in run.views.items()},
             known=run.splits["train"].present,

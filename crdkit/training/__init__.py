@@ -3,7 +3,8 @@
 from crdkit.training._checkpoint import Checkpoints
 from crdkit.training._features import TeacherFeatures, feature_dtype
 from crdkit.training.config import TrainingConfig
-from crdkit.training.loop import EpochLog, require_trainable, train
+from crdkit.training.epochs import EpochLog
+from crdkit.training.loop import require_trainable, train
 
 __all__ = [
     "Checkpoints",

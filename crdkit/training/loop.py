@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -35,11 +34,9 @@ from crdkit.training._features import TeacherFeatures
 from crdkit.training._finite import StepLosses, require_finite_weights
 from crdkit.training.config import TrainingConfig
 from crdkit.training.dropout import draw_presence, restrict
+from crdkit.training.epochs import EpochLog, epoch_log, last_in_words
 from crdkit.training.losses import TERMS
 from crdkit.training.step import build_objectives, build_optimizers, set_learning_rate, train_step
-
-EpochLog = dict[str, Any]
-"""``{"epoch", "loss", "losses": {modality: {term: mean}}, "learning_rate", "seconds"}``."""
 
 
 def learning_rate(config: TrainingConfig, epoch: int) -> float:
@@ -132,7 +129,8 @@ def train(
         noted_signals(alone) as interruption,
         _prepared_step(model, optimizers, config, rows=min(config.batch_size, samples), ranks=ranks) as step,
     ):
-        for epoch in track(remaining, description="training", total=len(remaining)):
+        note = partial(last_in_words, history, samples=samples)
+        for epoch in track(remaining, description="training", total=len(remaining), note=note):
             start = time.perf_counter()
             rate = learning_rate(config, epoch)
             set_learning_rate(optimizers, rate)
@@ -160,7 +158,8 @@ def train(
                 after_step=partial(_stop_if_asked, interruption, write, start),
             )
             means = (sums / samples).tolist()
-            log = _epoch_log(model, means, epoch=epoch + 1, rate=rate, seconds=time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            log = epoch_log(model.modalities, means, epoch=epoch + 1, rate=rate, seconds=seconds)
             if not math.isfinite(log["loss"]):
                 raise losses.error()
             last = epoch + 1 == config.epochs
@@ -292,9 +291,3 @@ def _require_two_values_per_channel(model: CRD, config: TrainingConfig, *, sampl
                 f"in branch {name!r} shrink to 1 x 1: BatchNorm needs two values; choose another batch size, or "
                 "larger maps"
             ) from error
-
-
-def _epoch_log(model: CRD, means: list[list[float]], *, epoch: int, rate: float, seconds: float) -> EpochLog:
-    losses = {name: dict(zip(TERMS, row, strict=True)) for name, row in zip(model.modalities, means, strict=True)}
-    total = sum(sum(terms.values()) for terms in losses.values())
-    return {"epoch": epoch, "loss": total, "losses": losses, "learning_rate": rate, "seconds": round(seconds, 4)}
