@@ -16,6 +16,8 @@ from hypothesis import Phase, settings
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, and for the processes that tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import torch
+
 from crdkit._core.progress import set_quiet
 from crdkit.config import RunConfig
 from crdkit.data.synthetic import write_mvtec3d
@@ -57,7 +59,14 @@ GIBIBYTES = ("tests/test_golden_student.py", "tests/test_published_model.py")
 
 
 def pytest_collection_modifyitems(items):
-    """Files with slow tests come first, or processes that are done would wait for one that has just begun them."""
+    """Files with slow tests come first, or processes that are done would wait for one that has just begun them.
+
+    Tests marked ``gpu`` are skipped where there is none.
+    """
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if on_gpu and not torch.cuda.is_available():
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and torch finds none here"))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

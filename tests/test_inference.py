@@ -158,7 +158,7 @@ def test_each_precision_is_captured_for_itself(detector, samples):
     assert torch.is_autocast_cache_enabled()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_graphs_predict_what_single_kernels_predict(finished, samples):
     eager = Detector.load(finished / "detector", device="cuda")
     eager._predictor.engine = Engine(eager.model, eager.scorer)

@@ -269,7 +269,7 @@ def test_the_branch_for_gpu_tensors_equals_numpy(stack):
     assert result == expected
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_gpu_equals_numpy():
     maps, masks = random_stack((5, 20, 20))
     expected = metrics.evaluate(maps, masks, sampled_thresholds=True)

@@ -19,8 +19,6 @@ from crdkit.training import loop as training
 from crdkit.training._cuda_graph import BranchStreams, StaticStep, static_step, uses_graph
 from crdkit.training.step import build_objectives, build_optimizers, set_learning_rate, train_step
 
-CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
 
 class Replays:
     """Stands for `CudaCapture`: a replay runs the function again, on whatever the buffers then hold."""
@@ -287,7 +285,7 @@ def deterministic(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
 
 
-@CUDA
+@pytest.mark.gpu
 @pytest.mark.parametrize("changed", [{}, {"modality_dropout": 0.3}], ids=["plain", "dropout"])
 def test_graph_and_eager_steps_agree(changed, deterministic):
     config = GPU.model_copy(update=changed)
@@ -295,13 +293,13 @@ def test_graph_and_eager_steps_agree(changed, deterministic):
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=0)
 
 
-@CUDA
+@pytest.mark.gpu
 def test_bfloat16_stays_close_to_float32():
     losses = [on_gpu(GPU.model_copy(update={"precision": precision}))[1] for precision in ("fp32", "bf16")]
     torch.testing.assert_close(losses[0], losses[1], rtol=0.05, atol=0)
 
 
-@CUDA
+@pytest.mark.gpu
 def test_an_epoch_never_waits_for_the_device(monkeypatch):
     real, epochs = training._train_epoch, []
 
@@ -320,7 +318,7 @@ def test_an_epoch_never_waits_for_the_device(monkeypatch):
     assert len(epochs) == GPU.epochs
 
 
-@CUDA
+@pytest.mark.gpu
 def test_a_captured_training_resumes(deterministic, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "EVERY_SECONDS", 0)
     expected = on_gpu(GPU)[1]
@@ -339,7 +337,7 @@ def test_a_captured_training_resumes(deterministic, tmp_path, monkeypatch):
     torch.testing.assert_close(losses, expected, rtol=1e-4, atol=0)
 
 
-@CUDA
+@pytest.mark.gpu
 def test_on_a_gpu_the_optimiser_is_fused_with_its_rate_there():
     model = build_model(spec=SPEC).to("cuda")
     for optimizer in build_optimizers(model, GPU, capturable=True):

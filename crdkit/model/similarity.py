@@ -15,8 +15,17 @@ def vector_norms(vectors: torch.Tensor) -> torch.Tensor:
         >>> vector_norms(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
         [5.0, 9.99999993922529e-09]
     """
-    # bounded before the root, whose gradient at 0 is infinite
-    return (vectors * vectors).sum(dim=1).clamp_min(_MIN_SQUARE).sqrt()
+    return lengths((vectors * vectors).sum(dim=1))
+
+
+def lengths(squares: torch.Tensor) -> torch.Tensor:
+    """Return the norms of vectors, at least 1e-8, from the sums of their squares.
+
+    Examples:
+        >>> lengths(torch.tensor([25.0])).tolist()
+        [5.0]
+    """
+    return squares.clamp_min(_MIN_SQUARE).sqrt()  # bounded before the root, whose gradient at 0 is infinite
 
 
 def cosine_similarity(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from crdkit._core.files import PARTIAL, below, read_tensors, require_checksum, write_tensors
+from crdkit._core.interruption import Interruption
 from crdkit.errors import CrdkitError, DetectorFormatError
 
 FORMAT = "crdkit-checkpoint"
@@ -133,6 +134,15 @@ class Checkpoints:
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("epoch-*.safetensors"))
+
+
+def stop_if_asked(
+    interruption: Interruption, write: Callable[..., None] | None, start: float, steps: int, sums: torch.Tensor
+) -> None:
+    """After a signal, write a checkpoint within the epoch, and let the signal do what it would have done."""
+    if interruption.pending and write is not None:
+        write(partial=Partial(steps=steps, seconds=time.perf_counter() - start, sums=sums))
+        interruption.deliver()
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, torch.Tensor]]:

@@ -65,6 +65,10 @@ class TrainingConfig(StrictConfig):
         description="replay each step as one captured CUDA graph; auto: on a GPU that trains a detector alone",
     )
 
+    fused_loss: Literal["on", "off"] = Field(
+        "off", description="on a GPU: compute the losses' cosines in one pass over memory, with kernels of Triton"
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _drop_removed_keys(cls, value: Any) -> Any:
@@ -91,7 +95,7 @@ class TrainingConfig(StrictConfig):
             pass
         raise ValueError(f"training.resident_gib (={shorten(repr(value))}) must be auto or a number of GiB, 0 or more")
 
-    @field_validator("graph", mode="before")
+    @field_validator("graph", "fused_loss", mode="before")
     @classmethod
     def _yaml_reads_on_as_true(cls, value: Any) -> Any:
         return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value

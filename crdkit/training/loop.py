@@ -13,13 +13,13 @@ import torch
 from crdkit._core.branches import side_by_side
 from crdkit._core.device import to_device
 from crdkit._core.distributed import Ranks
-from crdkit._core.interruption import Interruption, noted_signals
+from crdkit._core.interruption import noted_signals
 from crdkit._core.progress import track
 from crdkit.errors import ConfigError
 from crdkit.model.crd import CRD
 from crdkit.model.layers import Presence
 from crdkit.model.shapes import empty_features
-from crdkit.training._checkpoint import Checkpoints, Partial
+from crdkit.training._checkpoint import Checkpoints, Partial, stop_if_asked
 from crdkit.training._cuda_graph import Step, static_step, uses_graph
 from crdkit.training._data_parallel import (
     average,
@@ -32,6 +32,7 @@ from crdkit.training._data_parallel import (
 )
 from crdkit.training._features import TeacherFeatures
 from crdkit.training._finite import StepLosses, require_finite_weights
+from crdkit.training._fused_loss import require_fused_loss
 from crdkit.training.config import TrainingConfig
 from crdkit.training.dropout import draw_presence, restrict
 from crdkit.training.epochs import EpochLog, epoch_log, last_in_words
@@ -58,9 +59,10 @@ def require_trainable(config: TrainingConfig, device: torch.device, ranks: Ranks
     """Refuse what this device or number of ranks cannot do, before anything is read.
 
     Raises:
-        ConfigError: ranks would share a GPU, or the config asks for a CUDA graph where none is possible.
+        ConfigError: ranks would share a GPU, or the config asks for a graph or a fused loss where none is possible.
     """
     require_own_gpu(device, ranks)
+    require_fused_loss(config, device)
     uses_graph(config, device, ranks=ranks.world_size)
 
 
@@ -155,7 +157,7 @@ def train(
                 ranks=ranks,
                 begun=begun,
                 losses=losses,
-                after_step=partial(_stop_if_asked, interruption, write, start),
+                after_step=partial(stop_if_asked, interruption, write, start),
             )
             means = (sums / samples).tolist()
             seconds = time.perf_counter() - start
@@ -214,15 +216,6 @@ def _train_epoch(
         average_statistics(model.branches, ranks)
         average(sums, ranks)
     return sums
-
-
-def _stop_if_asked(
-    interruption: Interruption, write: Callable[..., None] | None, start: float, steps: int, sums: torch.Tensor
-) -> None:
-    """After a signal, write a checkpoint within the epoch, and let the signal do what it would have done."""
-    if interruption.pending and write is not None:
-        write(partial=Partial(steps=steps, seconds=time.perf_counter() - start, sums=sums))
-        interruption.deliver()
 
 
 @contextmanager

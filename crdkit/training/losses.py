@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -15,6 +15,8 @@ from crdkit.model.similarity import cosine_similarity, vector_norms
 TERMS = ("filter", "amplifier", "decoder", "output")
 
 LossKind = Literal["flattened", "per_position", "hard_position"]
+Distance = Callable[[torch.Tensor], torch.Tensor]
+"""Returns how far a student's level (B, C, H, W) is from one of its teacher: (B,), or (B, H * W) of positions."""
 BranchLosses = dict[str, torch.Tensor]
 CountedSamples = Mapping[str | None, torch.Tensor]
 """Which samples count, (B,) bool, by source; under None, in terms that compare with the target only."""
@@ -42,7 +44,7 @@ def cosine_loss(
         >>> abs(cosine_loss(ones, [5 * ones[0]]).item()) < 1e-6, round(cosine_loss(ones, [-ones[0]]).item(), 6)
         (True, 2.0)
     """
-    return _distance_loss(_with_norms(teacher, kind), student, kind=kind, counted=counted)
+    return _distance_loss([distance_from(level, kind) for level in teacher], student, kind=kind, counted=counted)
 
 
 def _vectors(level: torch.Tensor, kind: LossKind) -> torch.Tensor:
@@ -50,22 +52,23 @@ def _vectors(level: torch.Tensor, kind: LossKind) -> torch.Tensor:
     return rearrange(level.float(), "b c h w -> b (c h w)" if kind == "flattened" else "b c h w -> b c (h w)")
 
 
-def _with_norms(teacher: Sequence[torch.Tensor], kind: LossKind) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return each level's vectors and their norms, which all terms of a branch share."""
-    levels = [_vectors(level, kind) for level in teacher]
-    return [(level, vector_norms(level)) for level in levels]
+def distance_from(level: torch.Tensor, kind: LossKind) -> Distance:
+    """Return the distances from a teacher's level, whose norms are computed once for all terms of a branch."""
+    vectors = _vectors(level, kind)
+    norms = vector_norms(vectors)
+    return lambda student: 1 - cosine_similarity(vectors, _vectors(student, kind), first_norms=norms)
 
 
 def _distance_loss(
-    teacher: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    teacher: Sequence[Distance],
     student: Sequence[torch.Tensor],
     *,
     kind: LossKind,
     counted: torch.Tensor | None,
 ) -> torch.Tensor:
-    total = teacher[0][0].new_zeros(())
-    for (vectors, norms), level in zip(teacher, student, strict=True):
-        distance = 1 - cosine_similarity(vectors, _vectors(level, kind), first_norms=norms)
+    total = student[0].new_zeros((), dtype=torch.float32)
+    for from_teacher, level in zip(teacher, student, strict=True):
+        distance = from_teacher(level)
         if kind == "hard_position":
             weight = distance.detach().clamp_min(0)  # rounding can leave a distance just below 0
             distance = (weight * distance).sum(dim=1) / weight.sum(dim=1).clamp_min(torch.finfo(weight.dtype).eps)
@@ -100,13 +103,14 @@ def branch_losses(
     kind: LossKind = "flattened",
     counted: CountedSamples | None = None,
     weights: TermWeights | None = None,
+    compare: Callable[[torch.Tensor, LossKind], Distance] = distance_from,
 ) -> BranchLosses:
     """Return the four terms of one branch; see `crd_losses` and, for ``counted``, `counted_samples`."""
     zero = teacher[0].new_zeros(())
-    with_norms = _with_norms(teacher, kind)
+    distances = [compare(level, kind) for level in teacher]
 
     def term(levels: Sequence[torch.Tensor], source: str | None = None) -> torch.Tensor:
-        loss = _distance_loss(with_norms, levels, kind=kind, counted=None if counted is None else counted[source])
+        loss = _distance_loss(distances, levels, kind=kind, counted=None if counted is None else counted[source])
         return loss if weights is None else loss * weights[source]
 
     return {

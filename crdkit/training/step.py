@@ -11,8 +11,9 @@ from torch import nn
 from crdkit._core.branches import BranchMap
 from crdkit.model.crd import CRD, Branch
 from crdkit.model.layers import Presence
+from crdkit.training._fused_loss import fused_distance_from
 from crdkit.training.config import TrainingConfig
-from crdkit.training.losses import TERMS, LossKind, TermWeights, branch_losses, counted_samples
+from crdkit.training.losses import TERMS, LossKind, TermWeights, branch_losses, counted_samples, distance_from
 
 
 def uses_bf16(config: TrainingConfig, device: torch.device) -> bool:
@@ -32,13 +33,15 @@ class Objective(nn.Module):
         branch: shares its parameters with the model.
         kind: of the loss.
         bf16: whether the branch runs in bfloat16; its weights and its losses stay in float32.
+        fused: whether the losses read each tensor in one pass.
     """
 
-    def __init__(self, branch: Branch, *, kind: LossKind, bf16: bool) -> None:
+    def __init__(self, branch: Branch, *, kind: LossKind, bf16: bool, fused: bool = False) -> None:
         super().__init__()
         self.branch = branch
         self.kind = kind
         self.bf16 = bf16
+        self.compare = fused_distance_from if fused else distance_from
 
     def forward(
         self,
@@ -53,14 +56,14 @@ class Objective(nn.Module):
         with torch.autocast(teacher[0].device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
             out = self.branch(features, present)
         counted = counted_samples(present, target)
-        losses = branch_losses(teacher, out, kind=self.kind, counted=counted, weights=weights)
+        losses = branch_losses(teacher, out, kind=self.kind, counted=counted, weights=weights, compare=self.compare)
         return torch.stack([losses[term] for term in TERMS])
 
 
 def build_objectives(model: CRD, config: TrainingConfig) -> dict[str, nn.Module]:
     """Return the objective of every modality."""
-    bf16 = uses_bf16(config, model.device)
-    return {name: Objective(model.branch(name), kind=config.loss, bf16=bf16) for name in model.modalities}
+    options: dict[str, Any] = {"bf16": uses_bf16(config, model.device), "fused": config.fused_loss == "on"}
+    return {name: Objective(model.branch(name), kind=config.loss, **options) for name in model.modalities}
 
 
 def build_optimizers(model: CRD, config: TrainingConfig, *, capturable: bool = False) -> list[torch.optim.Optimizer]:

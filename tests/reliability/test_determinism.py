@@ -135,14 +135,14 @@ def test_trainings_on_other_numbers_of_threads_stay_close(tiny, samples, threads
     assert largest <= TRAINED
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_gpu_predicts_what_the_cpu_predicts(finished, samples, predicted, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     on_gpu = Detector.load(finished / "detector", device="cuda")
     assert difference([on_gpu.predict(sample) for sample in samples], predicted) <= 1e-4
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_the_same_seed_gives_the_same_bytes_on_a_gpu(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     set_quiet(True)
