@@ -176,7 +176,7 @@ class Pipeline:
         """
         options, self.parameters = self.config.training, model.count_parameters()
         with self.clock("load"):
-            samples = 0 if features is None else len(self.splits["train"])
+            samples = 0 if features is None else len(self.splits["train"].records)
             self.plan = plan_memory(
                 {name: sum(tensor.nbytes for tensor in split.inputs.values()) for name, split in self.splits.items()},
                 features=None if features is None else samples * feature_bytes(model.specs, features),

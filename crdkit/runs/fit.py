@@ -123,7 +123,7 @@ def _train_students(
     log: Log | None,
 ) -> list[EpochLog]:
     """Train on teacher features, which are freed on return, and return the log of every epoch."""
-    training, history, samples = run.config.training, list[EpochLog](), len(run.splits["train"])
+    training, history, samples = run.config.training, list[EpochLog](), len(run.splits["train"].records)
     with run.clock("teacher"):
         features = TeacherFeatures(
             model,
