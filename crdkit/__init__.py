@@ -11,7 +11,7 @@ TYPE_CHECKING = False  # type checkers take it for typing's, whose import would 
 if TYPE_CHECKING:
     from typing import Any
 
-    from crdkit import losses, metrics, reference, testing
+    from crdkit import hub, losses, metrics, reference, testing
     from crdkit.config import RunConfig
     from crdkit.detector import Detector, Prediction, Region
     from crdkit.errors import CrdkitError
@@ -31,7 +31,7 @@ _MODULE_OF = {
     "describe": "crdkit.runs.describe",
     "fit": "crdkit.runs.fit",
 }
-_MODULES = ("losses", "metrics", "reference", "testing")
+_MODULES = ("hub", "losses", "metrics", "reference", "testing")
 
 __all__ = [
     "CRD",
@@ -45,6 +45,7 @@ __all__ = [
     "__version__",
     "describe",
     "fit",
+    "hub",
     "losses",
     "metrics",
     "reference",

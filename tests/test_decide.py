@@ -407,7 +407,8 @@ def test_the_command_sets_thresholds_in_place(finished, scans, tmp_path, capsys)
     assert main(["-q", "decide", str(run), "--normals", folder, "--add", "--false-alarms", "0.2"]) == 0
     assert len(read_thresholds(run).scores[BOTH]) == 6
     assert (run / "detector/model.safetensors").read_bytes() == weights
-    assert sorted(path.name for path in (run / "detector").iterdir()) == ["config.json", "model.safetensors"]
+    names = [path.name for path in (run / "detector").iterdir()]
+    assert sorted(names) == ["README.md", "config.json", "model.safetensors"]
     assert not (run / ".lock").exists()
 
 

@@ -78,7 +78,8 @@ def test_nan_and_zero_both_mean_not_measured(detector, samples):
 
 def test_saving_is_all_or_nothing(detector, tmp_path, monkeypatch):
     detector.save(tmp_path / "new/detector")
-    assert sorted(entry.name for entry in (tmp_path / "new/detector").iterdir()) == ["config.json", "model.safetensors"]
+    names = [entry.name for entry in (tmp_path / "new/detector").iterdir()]
+    assert sorted(names) == ["README.md", "config.json", "model.safetensors"]
     with pytest.raises(CrdkitError, match="exists and is not an empty folder"):
         detector.save(tmp_path / "new/detector")
 

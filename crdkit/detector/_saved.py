@@ -24,6 +24,7 @@ from crdkit.detector import _saved_thresholds
 from crdkit.detector._paths import without_paths
 from crdkit.detector._rebuild import rebuild, require_kinds
 from crdkit.detector._saved_thresholds import SavedThresholds
+from crdkit.detector.card import CARD
 from crdkit.errors import (
     ConfigError,
     CrdkitError,
@@ -99,8 +100,8 @@ def detector_folder(folder: Path | str) -> Path:
     return nested if nested.exists() else Path(folder)
 
 
-def write_detector(path: Path, detector: Saved) -> None:
-    """Write ``config.json`` and ``model.safetensors``, teachers included, to the new folder ``path``, atomically.
+def write_detector(path: Path, detector: Saved, *, card: str) -> None:
+    """Write ``config.json``, ``model.safetensors`` and README.md, a ``card``, to the new folder ``path``, atomically.
 
     Raises:
         CrdkitError: ``path`` exists and is not an empty folder, or cannot be written.
@@ -109,6 +110,7 @@ def write_detector(path: Path, detector: Saved) -> None:
     with new_folder(path) as folder:
         write_tensors(folder / WEIGHTS, state)
         seal(header, weights=folder / WEIGHTS, thresholds=detector.thresholds)
+        (folder / CARD).write_text(card, encoding="utf-8", errors="backslashreplace")
         (folder / "config.json").write_text(_as_text(header), encoding="utf-8")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from crdkit.detector._explaining import Explains
 from crdkit.detector._saved import Saved, read_detector, write_detector
+from crdkit.detector.card import model_card
 from crdkit.errors import DetectorFormatError
 
 if TYPE_CHECKING:
@@ -19,15 +21,19 @@ class Stored(Explains):
     """The part of a detector that is written to disk and read again."""
 
     sensor_statistics: dict[str, Any]
+    metrics: Mapping[str, Any] | None
 
     def save(self, path: Path | str) -> None:
         """Write ``config.json`` and ``model.safetensors`` (teachers included) to the new folder ``path``, atomically.
+
+        A model card, README.md, is written beside them; nothing reads it.
 
         Raises:
             CrdkitError: ``path`` exists and is not an empty folder, or cannot be written.
         """
         kept = self.sensor_statistics, self.keep_thresholds()
-        write_detector(Path(path), Saved(self.config, self.model, self.scorer, *kept))
+        card = model_card(self.config, metrics=self.metrics)
+        write_detector(Path(path), Saved(self.config, self.model, self.scorer, *kept), card=card)
 
     def export(self, file: Path | str, format: str | None = None, *, overwrite: bool = False) -> Path:  # noqa: A002
         """Write one file for programs without crdkit; see `crdkit.detector.export.export_detector`.

@@ -248,6 +248,7 @@ class Pipeline:
             metrics["students"] = students
         if folder is not None:
             if save:
+                detector.metrics = metrics  # for its card
                 detector.save(folder / "detector")
             saved = folder / "detector" if save else None
             metrics["hashes"] = run_hashes(self.config, data=self.fingerprint, detector=saved)
