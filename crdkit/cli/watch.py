@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def watch(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or detector directory, or an exported .onnx file.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or detector directory, or an exported file.")],
     watched: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the files of samples arrive.")],
     out: Annotated[Path, typer.Option(help="Folder for journal.jsonl and watch.html, or that of an earlier watch.")],
     *,
