@@ -8,8 +8,10 @@ import statistics
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -21,10 +23,11 @@ from crdkit.config import RunConfig
 from crdkit.config.build import build_dataset, build_model, build_views
 from crdkit.data import Sensors
 from crdkit.detector import Detector, PreparedSample
+from crdkit.errors import CrdkitError, first_line
 from crdkit.model.shapes import feature_bytes
 from crdkit.runs.directory import read_metrics
 from crdkit.runs.fit import fit
-from crdkit.training import TrainingConfig
+from crdkit.training import TrainingConfig, _cuda_graph, feature_dtype
 from crdkit.views.split import load_split
 
 PUBLISHED_GFLOP_PER_SAMPLE = 519.0
@@ -78,10 +81,30 @@ def step_time(loaded: Loaded, *, epochs: int, matmul_tflops: float | None, gflop
     }
 
 
+def step_variants(loaded: Loaded, *, epochs: int) -> dict[str, Any]:
+    """Time the step with one thing changed at a time; what a CPU cannot do is left out."""
+    changes: dict[str, Sequence[str]] = {"as configured": (), "without a graph": ("training.graph=off",)}
+    if loaded.model.device.type == "cuda":
+        changes |= {"fused loss": ("training.fused_loss=on",), "smaller batch searched and captured": ()}
+    seconds: dict[str, float | str] = {}
+    for name, overrides in changes.items():
+        changed = replace(loaded, config=loaded.config.with_overrides(*overrides))
+        try:
+            with mock.patch.object(_cuda_graph, "CAPTURE_PARTIAL", name.startswith("smaller batch")):
+                measured = step_time(changed, epochs=epochs, matmul_tflops=None, gflop_per_sample=0.0)
+            seconds[name] = measured["step_seconds"]
+        except (RuntimeError, CrdkitError) as error:  # the others are measured all the same
+            seconds[name] = f"failed: {first_line(error)}"
+    batch = loaded.config.training.batch_size
+    return {"step_seconds": seconds, "smaller_batch": len(loaded.normals) % batch}
+
+
 def resident_gib(loaded: Loaded) -> float:
-    """Return what the training split keeps on the device: its views and float32 teacher features."""
+    """Return what the training split keeps on the device: its views and teacher features."""
     inputs = sum(tensor.numel() * tensor.element_size() for tensor in loaded.normals.inputs.values())
-    features = len(loaded.normals) * feature_bytes(loaded.model.specs, torch.float32)
+    features = len(loaded.normals) * feature_bytes(
+        loaded.model.specs, feature_dtype(loaded.config.training, loaded.model.device)
+    )
     return (inputs + features) / 2**30
 
 
@@ -154,7 +177,8 @@ def prediction(config: RunConfig, *, batch: int, batches: int, singles: int) -> 
     """Measure samples per second in batches and the latency of one, from host memory to maps in host memory.
 
     Batches begin with views, single samples with raw sensors, whose views are made on the way. On a GPU both are
-    measured as they are, and under bfloat16 autocast.
+    measured as they are, and under bfloat16 autocast, each with an engine and graphs of its own; ``tf32`` says whether
+    convolutions round float32 to TF32 there.
     """
     detector = untrained(config)
     sensors = raw_samples(config, singles)
@@ -164,8 +188,10 @@ def prediction(config: RunConfig, *, batch: int, batches: int, singles: int) -> 
     for name, bf16 in (("fp32", False), ("bf16", True)):
         if bf16 and detector.device.type != "cuda":
             continue  # a CPU emulates it
-        with torch.autocast(detector.device.type, torch.bfloat16, enabled=bf16):
+        detector.to(detector.device)  # nothing captured in the other precision is left
+        with torch.autocast(detector.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
             found[name] = _prediction_times(detector, repeated, sensors, batches=batches)
+    found["tf32"] = detector.device.type == "cuda" and torch.backends.cudnn.allow_tf32
     return found
 
 

@@ -24,6 +24,13 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _tf32() -> str | None:
+    if not torch.cuda.is_available():
+        return None
+    switches = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    return ", ".join("on" if switch else "off" for switch in switches)
+
+
 def environment() -> dict[str, Any]:
     """Return processor, cores, load, GPU, versions and date."""
     cpu = platform.processor() or platform.machine()
@@ -42,6 +49,7 @@ def environment() -> dict[str, Any]:
         "scipy": scipy.__version__,
         "scikit-learn": sklearn.__version__,
         "torch": torch.__version__,
+        "TF32 of convolutions, matrix products": _tf32(),
         "onnxruntime": _version("onnxruntime"),
         "date": datetime.now(UTC).date().isoformat(),
     }

@@ -22,7 +22,7 @@ from crdkit.config import RunConfig
 from crdkit.config.build import build_dataset, build_model, build_scorer, build_views
 from crdkit.detector import Detector
 from crdkit.model import CRD
-from crdkit.training import TeacherFeatures
+from crdkit.training import TeacherFeatures, feature_dtype
 from crdkit.training import loop as training
 from crdkit.views.split import LoadedSplit, load_split
 
@@ -53,7 +53,8 @@ def load(config: RunConfig) -> Loaded:
 def with_features(config: RunConfig, model: CRD, normals: LoadedSplit) -> Loaded:
     """Compute the teacher features of a resident split."""
     options = config.training
-    features = TeacherFeatures(model, normals.inputs, batch_size=options.batch_size)
+    dtype = feature_dtype(options, model.device)
+    features = TeacherFeatures(model, normals.inputs, batch_size=options.batch_size, dtype=dtype)
     return Loaded(config=config, model=model, normals=normals, features=features)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_page
 from benchmarks.parts import Parts, done, not_done
 
 PARTS = {
@@ -15,6 +15,7 @@ PARTS = {
     "data",
     "step",
     "synchronisations",
+    "step_variants",
     "job_baseline",
     "job_ours",
     "prediction",
@@ -35,6 +36,24 @@ def test_every_part_runs(tmp_path: Path) -> None:
     page = (tmp_path / "gpu.md").read_text(encoding="utf-8")
     assert "Smoke test" in page
     assert "extrapolated from 1 epochs" in page
+
+
+def test_the_page_names_the_goals_beside_the_figures() -> None:
+    times = {"samples_per_second": 1.0, "single_p50_seconds": 2.0}
+    step = {"precision": "bf16", "step_seconds": 1.0, "gflop_per_sample": 1.0, "tflops": 1.0, "share_of_matmul": 0.5}
+    job = {"extrapolated_from_epochs": None, "peak_device_bytes": None, "ratio": 3.0}
+    parts = {
+        "step": step,
+        "job_ours": {**job, "seconds": {"whole_job": 1.0}, "ten_categories_estimate_seconds": 10.0},
+        "prediction": {"batch": 32, "fp32": times, "bf16": times, "tf32": True},
+    }
+    result = {"smoke": False, "environment": {"gpu": "a card"}, "epochs": 200, "parts": parts}
+    page = gpu_page.markdown(result)
+    for goal in gpu_page.GOALS.values():
+        assert f" | {goal} |" in page
+    assert "host to host, fp32, convolutions in TF32 | 1 samples/s | >= 800 samples/s |" in page
+    assert "H200" in page
+    assert not any(gpu_page.goal_of(row, {"smoke": True}) for row in gpu_page.GOALS)
 
 
 def test_a_failing_part_and_one_that_does_not_fit_leave_the_others(tmp_path: Path) -> None:
