@@ -204,7 +204,8 @@ def many(tiny):
         "modalities.infrared={name: infrared, encoder: {name: timm, model: test_resnet, pretrained: false}}",
         "training.modality_dropout=0.3",
         "scoring.score={name: top_mean, over: object}",
-        "graph.topology=ring",
+        "graph.topology=edges",
+        "graph.edges=[{source: depth, target: rgb}, {source: infrared, target: rgb}]",
     )
     kept = {"kinds": ["uint16"], "channels": [1], "low": 100, "high": 60000, "spread": [1, 1e5], "samples": 3}
     kept |= {"measured": 1.0, "magnitude": [1, 6e4], "colour": None, "colour_spread": 0.0}
@@ -326,6 +327,9 @@ def test_an_export_that_is_there_stays(rgb_only, tmp_path):
     (tmp_path / "part.json").write_text("mine")
     with pytest.raises(CrdkitError, match=r"part.json exists; choose another name, or replace .* --overwrite"):
         rgb_only.export(tmp_path / "part.onnx")
+    (tmp_path / "other.onnx").mkdir()
+    with pytest.raises(CrdkitError, match=r"other.onnx is a folder; choose another name"):
+        rgb_only.export(tmp_path / "other.onnx", overwrite=True)
     (tmp_path / "file").write_text("")
     with pytest.raises(CrdkitError, match="cannot be written"):
         rgb_only.export(tmp_path / "file/part.onnx")

@@ -15,6 +15,7 @@ from crdkit._core.progress import track
 from crdkit.detector._export_description import FORMAT
 from crdkit.detector._export_run import STEPS, write_export
 from crdkit.detector._onnx import require_packages
+from crdkit.detector._saved import WEIGHTS, detector_folder, read_header
 from crdkit.errors import ConfigError, CrdkitError, DetectorFormatError
 
 if TYPE_CHECKING:
@@ -98,11 +99,22 @@ def describe_file(file: Path) -> dict[str, Any]:
     return found
 
 
+def is_export_of(file: Path, folder: Path) -> bool:
+    """Return whether ``file`` is there, and was exported from the weights of the run or detector in ``folder``."""
+    if not file.is_file() or not files_of(file)["json"].is_file():
+        return False
+    header = read_header(detector_folder(folder) / "config.json")
+    weights = describe_file(file).get("sha256", {}).get("weights")
+    return bool(weights) and header.sha256.get(WEIGHTS) == weights
+
+
 @contextmanager
 def _new_files(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield a hidden folder beside ``target``, whose content takes its place at the end, the file itself last."""
     final = files_of(target)
     there = [path for path in final.values() if path.exists()]
+    if folders := [path for path in there if path.is_dir() and path != final["selftest"]]:
+        raise CrdkitError(f"{folders[0]} is a folder; choose another name")
     if there and not overwrite:
         raise CrdkitError(f"{there[0]} exists; choose another name, or replace the export with --overwrite")
     try:
