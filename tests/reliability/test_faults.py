@@ -68,7 +68,7 @@ def fails(capsys, *arguments):
         ("runs.begin.write_text", 100, "config.yaml"),
         ("runs.fingerprint.write_text", 100, "data.json"),
         ("training._checkpoint._write", 10_000, "checkpoints/epoch-000001.safetensors"),
-        ("detector.detector.write_detector", 10_000, "detector/model.safetensors"),
+        ("detector._stored.write_detector", 10_000, "detector/model.safetensors"),
         ("runs.directory.scores_csv", 0, "scores.csv"),
         ("runs.directory.write_report", 5_000, "report.html"),
         ("runs._pipeline.finish", 100, "metrics.json"),
