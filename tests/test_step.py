@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import pytest
@@ -12,6 +12,7 @@ from together import DROPOUT, PLAIN, SAMPLES, SPEC, RandomFeatures, build_model,
 
 from crdkit._core.capture import WARM_UP, CaptureError, CudaCapture
 from crdkit._core.device import fastest_convolutions
+from crdkit._core.distributed import Ranks
 from crdkit.errors import CaptureWarning, ConfigError
 from crdkit.training import TrainingConfig
 from crdkit.training import _checkpoint as checkpoint
@@ -268,6 +269,18 @@ def test_a_graph_needs_a_gpu(tiny):
     assert not uses_graph(PLAIN, torch.device("cpu"))
     assert uses_graph(PLAIN, torch.device("cuda"))
     assert not uses_graph(TrainingConfig(graph="off"), torch.device("cuda"))
+
+
+@pytest.mark.parametrize(("rank", "rows"), [(0, 4), (1, 3)])
+def test_a_rank_expects_its_own_share_of_a_batch(monkeypatch, rank, rows):
+    """Else every batch would be a smaller one, for which no kernels are searched."""
+    model, seen = build_model(), []
+    monkeypatch.setattr(training, "static_step", lambda *_, rows, **__: seen.append(rows) or nullcontext())
+    monkeypatch.setattr(training, "replicate", lambda objectives, device: objectives)
+    monkeypatch.setattr(type(model), "device", torch.device("cuda"))
+    with training._prepared_step(model, [], PLAIN, rows=7, ranks=Ranks(rank=rank, world_size=2)):
+        pass
+    assert seen == [rows]
 
 
 def on_gpu(config, *, samples=SAMPLES, **options):

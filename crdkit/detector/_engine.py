@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
@@ -31,6 +32,9 @@ Imitation = Callable[[Mapping[str, Sequence[torch.Tensor]], Presence | None], Le
 Views = Callable[[str], torch.Tensor]
 """Returns the (B, C, S, S) view of a modality; called once for each, on a CPU from threads."""
 MAX_GRAPHS = 4  # batch sizes; each keeps the memory of its activations
+
+
+_logger = logging.getLogger(__name__)
 
 
 class RawMaps(NamedTuple):
@@ -168,8 +172,9 @@ class Engine:
 
         try:
             return replays(size, run)
-        except CaptureError:  # a user's own network that reads values back: run it directly
-            self._replays = None
+        except CaptureError as error:  # a user's own network that reads values back: run it directly
+            _logger.info("predictions run without a CUDA graph: %s", error)
+            self._replays, self._buffers = None, {}
             return self._score(buffers.__getitem__, None)
 
     def _to_device(self, view: torch.Tensor) -> torch.Tensor:

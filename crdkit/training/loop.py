@@ -230,6 +230,8 @@ def _prepared_step(
     step = partial(train_step, model, optimizers=optimizers, config=config, objectives=objectives)
     if device.type == "cuda":
         graph = uses_graph(config, device, ranks=ranks.world_size)
+        share = own_rows(rows, ranks)
+        rows = max(share.stop - share.start, 1)
         with static_step(step, model, optimizers, rows=rows, graph=graph, required=config.graph == "on") as static:
             yield static
     elif ranks.world_size > 1:  # collectives must come in the same order on all ranks
