@@ -60,11 +60,7 @@ def distance_from(level: torch.Tensor, kind: LossKind) -> Distance:
 
 
 def _distance_loss(
-    teacher: Sequence[Distance],
-    student: Sequence[torch.Tensor],
-    *,
-    kind: LossKind,
-    counted: torch.Tensor | None,
+    teacher: Sequence[Distance], student: Sequence[torch.Tensor], *, kind: LossKind, counted: torch.Tensor | None
 ) -> torch.Tensor:
     total = student[0].new_zeros((), dtype=torch.float32)
     for from_teacher, level in zip(teacher, student, strict=True):
