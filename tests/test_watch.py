@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -444,6 +446,45 @@ def test_the_page_is_self_contained_and_knows_the_pictures_after_a_restart(line,
     again = (out / "watch.html").read_text()
     assert re.findall('src="(data:image/jpeg;base64,[^"]+)"', again) == pictures
     assert len(list((out / "recent").iterdir())) == 24
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not allow such names")
+def test_a_name_that_is_no_text_is_a_name_like_any_other(line, out):
+    drop_all(line, "a")
+    for sensor in SENSORS:
+        (line / sensor / "a.png").rename(line / sensor / os.fsdecode(b"\xff\x1b[2J.png"))
+    for _ in range(2):
+        once(line, out)
+    assert told(out) == [("decided", "\udcff\x1b[2J")]
+    assert r"\udcff\x1b[2J" in (out / "watch.html").read_text()
+
+
+def test_a_small_map_of_a_large_one_keeps_its_peaks():
+    from crdkit.watch._pictures import SIDE, _coarse
+
+    values = np.zeros((4 * SIDE + 3, 6 * SIDE + 1), np.float32)
+    values[-1, -1], values[0, 5], values[401, 700] = 3.0, 2.0, 1.0
+    found = _coarse(values)
+    assert found.shape == (-(-values.shape[0] // 3), -(-values.shape[1] // 3))
+    assert (found[-1, -1], found[0, 1], found[401 // 3, 700 // 3]) == (3.0, 2.0, 1.0)
+    assert np.count_nonzero(found) == 3
+    assert _coarse(values[:9, :9]).shape == (9, 9)
+
+
+def test_a_journal_replayed_says_the_same_as_one_that_was_followed(line, out):
+    from crdkit.watch._deciding import calibration_of
+    from crdkit.watch.record import Record
+
+    for number in range(40):
+        drop_all(line, f"{number:03d}", value=90)
+    once(line, out)
+    records = [Record(calibration_of(Detector())) for _ in range(2)]
+    for record, old in zip(records, (False, True), strict=True):
+        for event in journal(out):
+            record.follow(event, old=old)
+    records[1].drift.test()
+    assert records[0].drift.warnings() == records[1].drift.warnings()
+    assert records[0].counts == records[1].counts
 
 
 def test_the_page_of_a_watch_that_goes_on_refreshes_itself(line, out):

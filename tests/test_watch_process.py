@@ -47,7 +47,8 @@ def decided(out: Path) -> Counter:
 def watching(run: Path, line: Path, out: Path, *options: str):
     command = [*COMMAND, run, line, "--out", out, "--settle", "0.2", "--wait", "2", "--every", "0.05", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True, env=environment) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*map(str, command)], env=environment, **pipes) as process:
         try:
             yield process
         finally:
@@ -130,8 +131,9 @@ def test_ctrl_c_ends_a_watch_in_order(parts, finished, tmp_path):
     with watching(finished, line, out, "--jsonl") as process:
         until(lambda: decided(out))
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        printed, errors = process.communicate(timeout=30)
     assert process.returncode == 130
+    assert [json.loads(line) for line in printed.splitlines()] == events(out)
     assert errors.splitlines()[-1] == "interrupted"
     assert events(out)[-1]["event"] == "stopped"
     assert "watching has ended" in (out / "watch.html").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -75,7 +76,10 @@ class Journal:
         line = json.dumps(stamped, allow_nan=False) + "\n"
         try:
             if self._file is None:
+                created = not self.path.exists()
                 self._file = self.path.open("ab", buffering=0)
+                if created:
+                    _sync_folder(self.path.parent)
             self._file.write(line.encode())
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -102,6 +106,16 @@ def _parse(line: bytes) -> Event | None:
     except ValueError:
         return None
     return event if isinstance(event, dict) and "event" in event else None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the name of a new file is on the disk too, where the system can."""
+    with suppress(OSError):  # Windows opens no folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _damaged(path: Path, number: int) -> CrdkitError:

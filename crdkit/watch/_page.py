@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crdkit._core.files import write_text
+from crdkit._core.printable import printable
 from crdkit._core.progress import say
 from crdkit.errors import CrdkitError
 from crdkit.report.page import render
@@ -64,8 +65,8 @@ class Page:
         calibration = record.calibration
         return render(
             "watch.html.j2",
-            title=self._folder.name,
-            folder=str(self._folder),
+            title=printable(self._folder.name),
+            folder=printable(str(self._folder)),
             watching=watching,
             written=round(time.time()),
             clock=datetime.now().strftime("%Y-%m-%d %H:%M:%S"),
@@ -92,13 +93,13 @@ class Page:
         notes += [f"raised by {shares_in_words(event['attribution'])}"] if event["attribution"] else []
         notes += ["reported before it was complete"] if event["after_report"] else []
         return {
-            "name": event["sample"],
+            "name": printable(event["sample"]),
             "time": _time(event),
             "kind": {True: "anomalous", False: "normal", None: "undecided"}[label],
             "score": f"{event['pred_score']:.4g}",
             "p_value": None if event["p_value"] is None else f"{event['p_value']:.2g}",
             "regions": len(event["regions"]),
-            "notes": [*notes, *event["odd"]],
+            "notes": [printable(note) for note in (*notes, *event["odd"])],
             "picture": self._pictures.source(event["number"]),
         }
 
@@ -134,7 +135,7 @@ def _drift_row(name: str, found: Moved | None) -> dict[str, str]:
 def _report(event: Mapping[str, Any]) -> dict[str, str]:
     detail = event.get("detail") or f"line {event.get('line')} was torn by a kill; nothing else is lost"
     about = event.get("sample") or event.get("file") or "-"
-    return {"time": _time(event), "kind": event["event"], "about": about, "detail": detail}
+    return {"time": _time(event), "kind": event["event"], "about": printable(about), "detail": printable(detail)}
 
 
 def _time(event: Mapping[str, Any]) -> str:

@@ -43,10 +43,11 @@ class Pictures:
         Raises:
             CrdkitError: the file cannot be written.
         """
-        picture = _jpeg(np.hstack([_reduced(_picture(sensors)), self._overlay(sensors, found)]))
+        seen = _reduced(_picture(sensors))
+        both = _jpeg(np.hstack([seen, self._overlay(seen, found)]))
         self._folder.mkdir(exist_ok=True)
-        write_bytes(self._file(number), picture)
-        self._kept[number % self._count] = _data_url(picture)
+        write_bytes(self._file(number), both)
+        self._kept[number % self._count] = _data_url(both)
 
     def restore(self, number: int) -> None:
         """Read the picture that an earlier process kept of a sample, if it can be read."""
@@ -62,14 +63,13 @@ class Pictures:
     def _file(self, number: int) -> Path:
         return self._folder / f"{number % self._count:02d}.jpg"
 
-    def _overlay(self, sensors: Mapping[str, np.ndarray], found: Prediction) -> np.ndarray:
+    def _overlay(self, picture: np.ndarray, found: Prediction) -> np.ndarray:
         values = _coarse(found.anomaly_map)
         self._medians.append(float(np.median(values)))
         self._peaks.append(float(values.max()))
         low, high = float(np.median(self._medians)), max(self._peaks)
         if found.pixel_threshold is not None and found.pixel_threshold > low:
             high = low + (found.pixel_threshold - low) / _AT_THRESHOLD
-        picture = _reduced(_picture(sensors))
         drawn = heat(values, scale=Scale(low, high), underlay=picture, side=SIDE)
         drawn = _resized(drawn, picture.shape[0], picture.shape[1])
         if found.regions and found.mask is not None:
@@ -104,8 +104,12 @@ def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
 def _coarse(values: np.ndarray) -> np.ndarray:
     """Return the highest value of each block of pixels, so that no peak is lost."""
     step = max(1, max(values.shape) // (_FINER * SIDE))
-    rows, columns = np.arange(0, values.shape[0], step), np.arange(0, values.shape[1], step)
-    return np.asarray(np.maximum.reduceat(np.maximum.reduceat(values, rows, axis=0), columns, axis=1))
+    if step == 1:
+        return values
+    height, width = (-(-length // step) for length in values.shape)
+    padded = np.pad(values, ((0, height * step - values.shape[0]), (0, width * step - values.shape[1])), mode="edge")
+    rows = np.maximum.reduce([padded[first::step] for first in range(step)])
+    return np.asarray(np.maximum.reduce([rows[:, first::step] for first in range(step)]))
 
 
 def _jpeg(image: np.ndarray) -> bytes:

@@ -189,13 +189,16 @@ class Drift:
         """Return the last scores that passed."""
         return list(self._scores)
 
-    def add(self, score: float, sensors: Mapping[str, Mapping[str, float]], *, complete: bool) -> None:
+    def add(
+        self, score: float, sensors: Mapping[str, Mapping[str, float]], *, complete: bool, test: bool = True
+    ) -> None:
         """Take one more sample, and test if it is time.
 
         Args:
             score: of the sample.
             sensors: `numbers` of each of its sensors.
             complete: whether it had all sensors; scores without one are others.
+            test: whether there may be a test; without, `test` has to be called at the end.
         """
         threshold = self._calibration.threshold
         if threshold is not None:
@@ -206,11 +209,12 @@ class Drift:
             if name in self._sides:
                 self._sides[name].append(beyond(self._calibration.sensors[name], found))
         self._since += 1
-        if self._since >= EVERY:
-            self._since = 0
-            self._test()
+        if test and self._since >= EVERY:
+            self.test()
 
-    def _test(self) -> None:
+    def test(self) -> None:
+        """Test the last samples, if there are enough."""
+        self._since = 0
         threshold = self._calibration.threshold
         if threshold is not None and len(self._scores) >= FEWEST:
             self.scores = compare_scores(self._calibration.normals, self._scores, threshold=threshold)

@@ -94,8 +94,8 @@ class Record:
         """Sensors, or "scores" and "alarms", that the journal says have moved."""
         self._detector: Any = None
 
-    def follow(self, event: Mapping[str, Any]) -> None:
-        """Take note of an event."""
+    def follow(self, event: Mapping[str, Any], *, old: bool = False) -> None:
+        """Take note of an event; ``old`` ones start no test, which would take long: call `Drift.test` after them."""
         kind = event["event"]
         self.counts[kind] += 1
         if kind == "started" and event.get("detector") != self._detector:
@@ -103,20 +103,20 @@ class Record:
             self.drift = Drift(self.calibration)
             self.scores.clear()
         elif kind == "decided":
-            self._decided(event)
+            self._decided(event, test=not old)
         elif kind == "drift":
             self.warned = tuple(event["moved"])
         elif kind in REPORTS:
             self.problems.append(event)
 
-    def _decided(self, event: Mapping[str, Any]) -> None:
+    def _decided(self, event: Mapping[str, Any], *, test: bool) -> None:
         alarm = event["pred_label"] is True
         self.counts["anomalous"] += alarm
         self.recent.append(event)
         self.scores.append((event["pred_score"], alarm))
         self.seconds.append(event["seconds"])
         self.spans.add(datetime.fromisoformat(event["time"]).timestamp(), alarm=alarm)
-        self.drift.add(event["pred_score"], event["sensors"], complete=not event["missing"])
+        self.drift.add(event["pred_score"], event["sensors"], complete=not event["missing"], test=test)
 
     @property
     def decided(self) -> int:

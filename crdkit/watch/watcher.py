@@ -179,7 +179,8 @@ class _Watching:
                     f"has {list(self._detector.sensors)}; give another --out"
                 )
             self._ledger.follow(event)
-            self._record.follow(event)
+            self._record.follow(event, old=True)
+        self._record.drift.test()
         for decision in self._record.recent:
             self._pictures.restore(decision["number"])
         return self._record.decided, self._record.alarms, self._record.reported

@@ -2,7 +2,7 @@
 
     python -m tests.reliability.endurance predictions --count 2000
     python -m tests.reliability.endurance trainings --count 30
-    python -m tests.reliability.endurance watch --count 5000
+    python -m tests.reliability.endurance watch --count 2000
     python -m tests.reliability.endurance folder --count 10000
 
 Memory is what is resident (``/proc/self/statm``) after a garbage collection and after the C library gave pages back
