@@ -95,6 +95,7 @@ def test_a_page_of_runs_shows_how_their_metrics_differ(finished, other, compared
     metrics = read_metrics(other)["aggregate"]
     assert f"{100 * metrics['image_auroc']:.1f}" in page.text
     assert "aggregation.name" in page.text
+    assert f"{other.name}: students of {finished}, not trained here" in page.text
     assert "training.epochs" not in page.text
     assert not [target for target in page.values("src") + page.values("href") if not target.startswith("#")]
 

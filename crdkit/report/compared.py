@@ -29,6 +29,8 @@ class SideBySide:
     """To the first run, by the names of the others and of the metrics; empty where there are no labels."""
     options: Mapping[str, Sequence[str]]
     """The options that are not the same in all runs, by key."""
+    notes: Sequence[str]
+    """Plain warnings for the top of the page."""
     explored: Sequence[Explored]
     """On the same samples, in the same order."""
 

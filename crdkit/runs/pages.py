@@ -40,6 +40,7 @@ class _Run:
     title: str
     metrics: Mapping[str, Any]
     options: Mapping[str, Any]
+    notes: Sequence[str]
     labelled: bool
     scored: Scored
     order: NDArray[np.int64]
@@ -124,6 +125,7 @@ def compare_reports(
             for run in track(others, description="comparing runs", total=len(others))
         },
         options=_differing([run.options for run in runs]),
+        notes=[f"{run.name}: {note}" for run in runs for note in run.notes],
         explored=[run.explored for run in runs],
     )
     write_side_by_side(what, page)
@@ -221,6 +223,7 @@ def _part(
         title=data.title,
         metrics=data.metrics.get("aggregate") or {},
         options=dict(flatten(config.model_dump(mode="json"))),
+        notes=data.notes,
         labelled=data.labels is not None,
         scored=scored,
         order=placed,

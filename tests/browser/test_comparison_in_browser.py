@@ -35,6 +35,7 @@ def comparison(runs, tmp_path_factory):
         metrics=[run.metrics["aggregate"] for run in runs],
         differences={NAMES[1]: {}},
         options={"modalities.depth": ["{}", "–"]},
+        notes=["rgb-depth: 2 samples were left out"],
         explored=[explore(run, name=name, rows=rows) for run, name in zip((runs[0], second), NAMES, strict=True)],
     )
     write_side_by_side(what, path)
@@ -47,6 +48,7 @@ def alarms(run, threshold):
 
 def test_each_run_has_its_threshold(visit, comparison, runs):
     page = visit(comparison)
+    assert page.get_by_role("note").first.text_content() == "rgb-depth: 2 samples were left out"
     panels = page.locator(".cut")
     for place, (run, threshold) in enumerate(zip(runs, (1.0, 1.3), strict=True)):
         missed = sum(not alarm and not name.startswith("good") for name, alarm in alarms(run, threshold).items())
