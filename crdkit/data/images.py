@@ -158,13 +158,16 @@ def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
 def resize_nearest(array: np.ndarray, size: int) -> np.ndarray:
     """Squash (H, W, ...) to ``size`` x ``size`` by copying source pixel floor(i * n / size) of each axis of length n.
 
-    This is torch's ``nearest`` (not ``nearest-exact``): no value is invented between two surfaces.
+    This is torch's ``nearest`` (not ``nearest-exact``): no value is invented between two surfaces. An array that has
+    that size already is returned itself.
 
     Examples:
         >>> resize_nearest(np.arange(20).reshape(4, 5), 2)
         array([[ 0,  2],
                [10, 12]])
     """
+    if array.shape[:2] == (size, size):
+        return array
     rows, columns = (np.arange(size) * n // size for n in array.shape[:2])
     return np.asarray(array[rows].take(columns, axis=1))
 

@@ -106,7 +106,7 @@ def _input(entry: GraphInput, config: RunConfig, views: Mapping[str, View], plan
 def _sensor(sensor: str, dtype: str, config: RunConfig, views: Mapping[str, View]) -> dict[str, Any]:
     readers = {name: view for name, view in views.items() if sensor in view.sensors}
     missing = [getattr(view.config, "missing", None) for view in readers.values()]
-    scale = getattr(config.data, "scale", None) or {}
+    scale, stored = (getattr(config.data, option, None) or {} for option in ("scale", "invalid"))
     colour = dtype == "uint8" and any(view.config.name in ("rgb", "lights") for view in readers.values())
     invalid = "NaN" if dtype == "float32" and any(value is not None for value in missing) else None
     return {
@@ -116,8 +116,9 @@ def _sensor(sensor: str, dtype: str, config: RunConfig, views: Mapping[str, View
         "unit": "RGB or grey levels, 0 to 255" if colour else "that of the training data",
         "invalid": invalid,
         "scale": scale.get(sensor),
-        "meaning": "as it is delivered, any height and width; with a scale, what files hold times the scale; "
-        "resizing and normalising are in the file",
+        "stored_invalid": stored.get(sensor),
+        "meaning": "as it is delivered, any height and width; with stored_invalid, NaN where files hold that; with a "
+        "scale, what files hold times the scale; resizing and normalising are in the file",
     }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from crdkit.errors import DataError
+from crdkit.views.geometry import slide
 
 if TYPE_CHECKING:
     from crdkit.views._plane_regression import PlaneRegression
@@ -60,13 +61,10 @@ def find_plane(xyz: np.ndarray, *, mode: PlaneFit, background_distance: float) -
 
 def stands_out(xyz: np.ndarray, plane: Plane | None, *, background_distance: float, closing: int) -> np.ndarray:
     """Return the (H, W) bool mask of measured points beyond that distance from ``plane`` (all if None), closed."""
-    from scipy import ndimage  # type: ignore[import-untyped, unused-ignore]
-
-    mask = xyz[..., 2] != 0
+    mask: np.ndarray = xyz[..., 2] != 0
     if plane is not None:
         mask &= _distances(xyz, plane) > background_distance
-    # "nearest" repeats the edge, which every window that reaches outside already contains
-    return np.asarray(ndimage.grey_closing(mask, size=2 * closing + 1, mode="nearest"))
+    return slide(slide(mask, closing, np.logical_or), closing, np.logical_and)
 
 
 def heights(points: np.ndarray, plane: Plane | None) -> np.ndarray:
@@ -93,10 +91,11 @@ def robust_plane(xyz: np.ndarray, *, tolerance: float) -> Plane:
     Raises:
         DataError: fewer than three points are measured, all lie on one line, or no plane lies behind them.
     """
-    points, outermost = _measured_points(xyz)
-    everywhere = _thin_out(points)
+    points, measured, outermost = _measured_points(xyz)
+    everywhere = points(_thin_out(measured))
     why = "all measured points lie on one line"
-    for border in (outermost, points):  # all points if the outermost ones hold no plane
+    for places in (outermost, measured):  # all points if the outermost ones hold no plane
+        border = points(places)
         sample = _thin_out(border)
         spread = _spread(sample)
         if not spread:
@@ -134,17 +133,18 @@ def corner_plane(xyz: np.ndarray) -> Plane:
     return normal, float(normal @ means[0])
 
 
-def _measured_points(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the measured points, and those of them nearest to the image's edge, as (N, 3) float64 each."""
+def _measured_points(xyz: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray, np.ndarray]:
+    """Return what makes (N, 3) float64 points of places, those of measured pixels, and the outermost of them."""
     height, width = xyz.shape[:2]
-    rows, columns = np.arange(height), np.arange(width)
-    ring = np.minimum(np.minimum(rows, height - 1 - rows)[:, None], np.minimum(columns, width - 1 - columns))
     measured = np.flatnonzero(xyz[..., 2])
-    points, ring = xyz.reshape(-1, 3).take(measured, axis=0).astype(np.float64), ring.ravel().take(measured)
-    if len(points) < 3:
-        raise _no_plane_error(f"{len(points)} of {height * width} pixels hold a measurement, but a plane needs 3")
-    outermost = np.searchsorted(np.cumsum(np.bincount(ring)), max(3.0, _BORDER_SHARE * len(points)))
-    return points, points[ring <= outermost]
+    if len(measured) < 3:
+        raise _no_plane_error(f"{len(measured)} of {height * width} pixels hold a measurement, but a plane needs 3")
+    rows, columns = np.arange(height), np.arange(width)
+    from_edge = np.minimum(np.minimum(rows, height - 1 - rows)[:, None], np.minimum(columns, width - 1 - columns))
+    ring = from_edge.ravel().take(measured)
+    outermost = np.searchsorted(np.cumsum(np.bincount(ring)), max(3.0, _BORDER_SHARE * len(measured)))
+    flat = xyz.reshape(-1, 3)
+    return lambda places: flat.take(places, axis=0).astype(np.float64), measured, measured[ring <= outermost]
 
 
 def _thin_out(points: np.ndarray) -> np.ndarray:

@@ -32,18 +32,54 @@ def scale_inside(z: np.ndarray, mask: np.ndarray, *, low: float, high: float) ->
 
 
 def fill_holes(depth: np.ndarray, *, passes: int) -> np.ndarray:
-    """Set every zero of (H, W), ``passes`` times, to the mean of the non-zero values in its 3 x 3 neighbourhood."""
-    from scipy import ndimage  # type: ignore[import-untyped, unused-ignore]
+    """Set every zero of (H, W), ``passes`` times, to the mean of the non-zero values in its 3 x 3 neighbourhood.
 
-    def box_sum(values: np.ndarray) -> np.ndarray:
-        """Return sums, not uniform_filter's running means, which leave remainders where all is zero."""
-        rows = ndimage.correlate1d(values, np.ones(3), axis=0, output=np.float64, mode="constant")
-        return np.asarray(ndimage.correlate1d(rows, np.ones(3), axis=1, output=depth.dtype, mode="constant"))
+    Only zeros beside a measurement change, so only their neighbours are summed: a column's in float64, then its row's.
+    """
+    height, width = depth.shape
+    padded = np.zeros((height + 2, width + 2), depth.dtype)
+    padded[1:-1, 1:-1] = depth
+    flat, row = padded.reshape(-1), width + 2
+
+    def column_sum(places: np.ndarray) -> np.ndarray:
+        centre, above, below = (flat[places + down].astype(np.float64) for down in (0, -row, row))
+        return np.asarray(centre + (above + below))
 
     for _ in range(passes):
-        known = box_sum(depth != 0)
-        depth = np.where(depth == 0, box_sum(depth) / np.maximum(known, 1), depth)
-    return depth
+        known = padded != 0
+        beside = slide(known, 1, np.logical_or)[1:-1, 1:-1] & ~known[1:-1, 1:-1]
+        places = np.flatnonzero(beside)
+        places += 2 * (places // width) + row + 1
+        counts = sum(known.reshape(-1)[places + down + right] for down in (-row, 0, row) for right in (-1, 0, 1))
+        sums = column_sum(places) + (column_sum(places - 1) + column_sum(places + 1))
+        flat[places] = sums.astype(depth.dtype) / counts.astype(depth.dtype)
+    return np.ascontiguousarray(padded[1:-1, 1:-1])
+
+
+def slide(mask: np.ndarray, reach: int, join: np.ufunc) -> np.ndarray:
+    """Join every pixel of a bool mask (H, W) with those at most ``reach`` away along each axis; outside there is none.
+
+    Args:
+        mask: (H, W).
+        reach: pixels.
+        join: ``np.logical_or``, a dilation, or ``np.logical_and``, an erosion.
+
+    Examples:
+        >>> slide(np.eye(3, dtype=bool), 1, np.logical_and)
+        array([[False, False, False],
+               [False, False, False],
+               [False, False, False]])
+    """
+    height, width = mask.shape
+    joined = np.full((height + 2 * reach, width + 2 * reach), join is np.logical_and)
+    joined[reach : reach + height, reach : reach + width] = mask
+    length = 1
+    while length <= 2 * reach:  # windows of twice the length are two windows side by side
+        step = min(length, 2 * reach + 1 - length)
+        joined = join(joined[:-step], joined[step:])
+        joined = join(joined[:, :-step], joined[:, step:])
+        length += step
+    return joined
 
 
 def resize_float(array: np.ndarray, size: int) -> np.ndarray:
