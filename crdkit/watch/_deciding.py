@@ -8,8 +8,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from crdkit.data import Sensors
 from crdkit.data.statistics import from_json, summarise
-from crdkit.detector import Detector
+from crdkit.detector import Detector, Prediction
 from crdkit.errors import CrdkitError, DataError, UnusualDataWarning
 from crdkit.watch._arrivals import Due
 from crdkit.watch._journal import Event
@@ -40,6 +41,7 @@ class Decider:
 
     def __init__(self, detector: Detector, folder: Path, pictures: Pictures) -> None:
         self._detector, self._folder, self._pictures = detector, folder, pictures
+        self._last: tuple[int, Sensors, Prediction] | None = None
 
     def identity(self) -> dict[str, Any]:
         """Return what tells detectors apart, as far as decisions depend on it."""
@@ -66,9 +68,6 @@ class Decider:
         Args:
             due: the sample.
             number: of the decision, counted from 0.
-
-        Raises:
-            CrdkitError: its picture cannot be written.
         """
         began = time.monotonic()
         about = {"sample": due.sample, "files": due.files}
@@ -88,7 +87,7 @@ class Decider:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         if not self._is_unchanged(due.files):
             return None
-        self._pictures.add(number, sensors, found)
+        self._last = number, sensors, found
         return {
             "event": "decided",
             **about,
@@ -100,6 +99,16 @@ class Decider:
             "sensors": {sensor: numbers(summary) for sensor, summary in summarise(sensors).items()},
             "seconds": round(time.monotonic() - began, 4),
         }
+
+    def draw(self) -> None:
+        """Keep a picture of the sample that was decided last, which is not in the way of its decision.
+
+        Raises:
+            CrdkitError: it cannot be written.
+        """
+        if self._last is not None:
+            self._pictures.add(*self._last)
+        self._last = None
 
     def _is_unchanged(self, files: Files) -> bool:
         for file in files.values():

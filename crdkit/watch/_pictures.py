@@ -24,7 +24,7 @@ _AT_THRESHOLD = 0.65  # of the colours, at the pixel threshold
 
 
 class Pictures:
-    """Keeps one file for each of the last samples, in a ring, so that they are there after a restart.
+    """Keeps one file for each of the last samples, so that they are there after a restart.
 
     Args:
         folder: of the files; created with the first.
@@ -38,7 +38,7 @@ class Pictures:
         self._peaks: deque[float] = deque(maxlen=_REMEMBERED)
 
     def add(self, number: int, sensors: Mapping[str, np.ndarray], found: Prediction) -> None:
-        """Keep the picture of a sample in place of that which is the oldest.
+        """Keep the picture of a sample, and remove the oldest.
 
         Raises:
             CrdkitError: the file cannot be written.
@@ -47,21 +47,23 @@ class Pictures:
         both = _jpeg(np.hstack([seen, self._overlay(seen, found)]))
         self._folder.mkdir(exist_ok=True)
         write_bytes(self._file(number), both)
-        self._kept[number % self._count] = _data_url(both)
+        self._kept[number] = _data_url(both)
+        self._kept.pop(number - self._count, None)
+        self._file(number - self._count).unlink(missing_ok=True)
 
     def restore(self, number: int) -> None:
         """Read the picture that an earlier process kept of a sample, if it can be read."""
         try:
-            self._kept[number % self._count] = _data_url(self._file(number).read_bytes())
-        except OSError:
-            self._kept.pop(number % self._count, None)
+            self._kept[number] = _data_url(self._file(number).read_bytes())
+        except OSError:  # a process was killed before it drew it
+            return
 
     def source(self, number: int) -> str:
         """Return the picture of one of the last samples as a data URL; empty if there is none."""
-        return self._kept.get(number % self._count, "")
+        return self._kept.get(number, "")
 
     def _file(self, number: int) -> Path:
-        return self._folder / f"{number % self._count:02d}.jpg"
+        return self._folder / f"{number:08d}.jpg"
 
     def _overlay(self, picture: np.ndarray, found: Prediction) -> np.ndarray:
         values = _coarse(found.anomaly_map)

@@ -232,6 +232,7 @@ class _Watching:
         self._arrivals.done(due)
         if event["event"] == "decided":
             self._move(due.sample, due.files)
+            self._decider.draw()
         if self._record.has_drifted:
             drift = self._record.drift
             self._emit({"event": "drift", "moved": list(drift.moved()), "detail": " ".join(drift.warnings())})
