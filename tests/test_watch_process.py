@@ -63,7 +63,7 @@ def until(condition, *, seconds: float = 60.0) -> None:
         time.sleep(0.02)
 
 
-def line_of(parts, run: Path, tmp_path: Path, *, samples: int, kills: int) -> tuple[Path, Path]:
+def line_of(parts, run: Path, tmp_path: Path, *options: str, samples: int, kills: int) -> tuple[Path, Path]:
     """Drop samples into a folder that is watched, kill the process now and then, and return the folders at the end.
 
     Every seventh sample is written in two halves; "corrupt" never becomes a picture, and "late" lacks a sensor at
@@ -78,11 +78,11 @@ def line_of(parts, run: Path, tmp_path: Path, *, samples: int, kills: int) -> tu
     drop(line, "late", parts[0], only="rgb")
     share = samples // (kills + 1)
     for turn in range(kills + 1):
-        with watching(run, line, out) as process:
+        with watching(run, line, out, *options) as process:
             ours = names[turn * share : None if turn == kills else (turn + 1) * share]
             for place, name in enumerate(ours):
                 part = parts[place % len(parts)]
-                drop(line, name, part)
+                drop(line, name, part, only="rgb" if place % 7 == 0 else None)
                 if place % 7 == 0:
                     whole = part[1].read_bytes()
                     (line / "xyz" / f"{name}.tiff").write_bytes(whole[: len(whole) // 2])
@@ -114,8 +114,11 @@ def check(out: Path, *, samples: int, kills: int) -> None:
 
 
 def test_each_good_sample_is_decided_once_although_the_process_is_killed_twice(parts, finished, tmp_path):
-    _, out = line_of(parts, finished, tmp_path, samples=21, kills=2)
+    done = tmp_path / "done"
+    line, out = line_of(parts, finished, tmp_path, "--move", str(done), samples=21, kills=2)
     check(out, samples=21, kills=2)
+    assert sorted(path.name for path in line.rglob("*.*")) == ["corrupt.png", "corrupt.tiff"]
+    assert len([path for path in done.rglob("*.*") if path.is_file()]) == 2 * 22
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def test_alarms_and_reports_are_lines_and_the_state_now_and_then(record, capsys,
             display.look(record, 3)
     lines = capsys.readouterr().err.splitlines()
     assert lines[1:3] == ["b: anomalous, score 9, p 0.01", "late: c: sensor 'xyz' came late"]
-    assert lines[3:] == ["2 decided, 1 alarms (50.0 %), 3 waiting, 1 reports, last b: anomalous, score 9, p 0.01"]
+    assert lines[3:] == ["2 decided, 1 alarm (50.0 %), 3 waiting, 1 report, last b: anomalous, score 9, p 0.01"]
 
 
 def test_a_terminal_has_one_line_that_changes(record, monkeypatch):
@@ -58,7 +58,7 @@ def test_a_terminal_has_one_line_that_changes(record, monkeypatch):
     with watching.shown(Path("line"), Path("out")) as display:
         display.look(record, 3)
         display.event(ALARM)
-    assert "2 decided, 1 alarms (50.0 %), 3 waiting" in terminal.getvalue()
+    assert "2 decided, 1 alarm (50.0 %), 3 waiting" in terminal.getvalue()
     assert "b: anomalous, score 9, p 0.01" in terminal.getvalue()
 
 

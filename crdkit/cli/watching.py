@@ -48,10 +48,9 @@ def status(record: Record, waiting: int) -> str:
     share = f" ({100 * record.alarms / record.decided:.1f} %)" if record.decided else ""
     last = f", last {in_words(record.recent[-1])}" if record.recent else ""
     moved = f", moved: {', '.join(record.warned)}" if record.warned else ""
-    return (
-        f"{record.decided} decided, {record.alarms} alarms{share}, {waiting} waiting, {record.reported} reports"
-        f"{moved}{last}"
-    )
+    alarms = f"{record.alarms} alarm{'' if record.alarms == 1 else 's'}{share}"
+    reports = f"{record.reported} report{'' if record.reported == 1 else 's'}"
+    return f"{record.decided} decided, {alarms}, {waiting} waiting, {reports}{moved}{last}"
 
 
 class Display:
