@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from test_report import make
@@ -61,6 +61,7 @@ def test_intervals_are_those_of_rates(total):
     scores=arrays(np.float64, 9, elements=st.integers(0, 5).map(float)),
     labels=arrays(np.int64, 9, elements=st.integers(0, 1)).filter(lambda labels: labels.any()),
 )
+@example(scores=np.zeros(9), labels=np.ones(9, dtype=np.int64))
 def test_the_best_threshold_has_the_highest_f1(scores, labels):
     def f1(cut):
         alarms = scores > cut

@@ -141,7 +141,7 @@ def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
         1.5
     """
     values = np.unique(scores)
-    edges = np.concatenate([[2 * values[0] - values[-1]], values])
+    edges = np.concatenate([[values[0] - (values[-1] - values[0] or 1.0)], values])
     cuts = (edges[:-1] + edges[1:]) / 2  # below each value
     found = [np.count_nonzero(labels[scores > cut]) for cut in cuts]
     alarms = [np.count_nonzero(scores > cut) for cut in cuts]
