@@ -153,6 +153,14 @@ def test_samples_arrive_while_it_watches_and_in_both_forms(line, out):
     assert told(out) == [("decided", "a"), ("decided", "belt/b"), ("decided", "c")]
 
 
+def test_of_a_data_set_only_the_test_split_is_looked_at(line, out):
+    for split in ("train", "validation", "test"):
+        drop_all(line / "gear" / split / "good", "a")
+        drop_all(line / "gear" / split / "hole" / "gt", "b")
+    once(line, out)
+    assert told(out) == [("decided", "gear/test/good/a")]
+
+
 def test_a_manifest_says_how_files_are_named(line, out):
     (line / "manifest.yaml").write_text("sensors: {rgb: '*/colour.png', depth: '*/range.png'}\ntest: .\n")
     (line / "part7").mkdir()

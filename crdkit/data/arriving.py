@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from crdkit.data._manifest import find_manifest, read_manifest
+from crdkit.data._manifest import MANIFEST, find_manifest, read_manifest
 from crdkit.data._names import MASK, is_litter
 from crdkit.data.images import SUFFIXES
 from crdkit.errors import DataError
@@ -125,11 +125,11 @@ class ArrivingFiles:
                 raise
             return
         for entry in listed:
-            if is_litter(entry.name) or (not part and entry.name in (*_NOT_NEW, "manifest.yaml")):
+            if is_litter(entry.name) or (not part and entry.name == MANIFEST):
                 continue
             if not entry.is_dir(follow_symlinks=self._follow_links):
                 yield part, entry
-            elif entry.name not in _GROUND_TRUTH:
+            elif entry.name not in (*_NOT_NEW, *_GROUND_TRUTH):
                 yield from self._files(entry.path, f"{part}/{entry.name}" if part else entry.name)
 
     def _add(self, found: Arrived, part: str, entry: os.DirEntry[str]) -> None:

@@ -126,7 +126,7 @@ def _drift_rows(record: Record) -> list[dict[str, str]]:
 
 def _drift_row(name: str, found: Moved | None) -> dict[str, str]:
     if found is None:
-        return {"name": name, "kind": "", "state": "not tested yet", "detail": f"from {FEWEST} samples on"}
+        return {"name": name, "kind": "", "state": "not tested yet", "detail": f"fewer than {FEWEST} so far"}
     kind, state = ("anomalous", "moved") if found.is_moved else ("normal", "as before")
     detail = f"{found.detail}; p {found.p_value:.2g}, level {found.level:.2g}"
     return {"name": name, "kind": kind, "state": state, "detail": detail}
