@@ -1,4 +1,4 @@
-"""The estimator inside RANSAC against scikit-learn's own."""
+"""The plane of a consensus, and the estimator inside it, against scikit-learn's own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression, RANSACRegressor
 
-from crdkit.views._plane_regression import PlaneRegression
+from crdkit.views._plane_regression import PlaneRegression, consensus
 
 
 def points(seed: int, count: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
@@ -45,6 +45,42 @@ def test_score_of_level_heights_is_that_of_linear_regression(heights: list[float
     assert ours.score(corners, level) == theirs.score(corners, level)
     if expected is not None:
         assert ours.score(corners, level) == expected
+
+
+def wide(corners: np.ndarray, _: object = None) -> bool:
+    (a, b), (c, d) = corners[1:] - corners[0]
+    return bool(abs(a * d - b * c) > 1e-3)
+
+
+def shallow(model: PlaneRegression, *_: object) -> bool:
+    return bool(np.abs(model.coef_).max() < 5)
+
+
+@pytest.mark.parametrize("outliers", [0.0, 0.25, 0.6, 0.9])
+@pytest.mark.parametrize("count", [3, 40, 384])
+def test_the_consensus_is_that_of_scikit_learn(outliers: float, count: int) -> None:
+    options = {"min_samples": 3, "residual_threshold": 0.004, "random_state": 0, "max_trials": 100}
+    for seed in range(5):
+        positions, heights = points(seed, count, 0.1)
+        heights[: int(outliers * count)] += np.random.default_rng(seed).uniform(0.01, 0.5, int(outliers * count))
+        cloud = np.column_stack([positions, heights])
+        ours = consensus(cloud, tolerance=0.004, trials=100, confidence=0.9999, is_wide=wide, is_valid=shallow)
+        theirs = RANSACRegressor(
+            PlaneRegression(), is_data_valid=wide, is_model_valid=shallow, stop_probability=0.9999, **options
+        )
+        try:
+            expected = theirs.fit(cloud[:, :2], cloud[:, 2]).estimator_
+        except ValueError:  # each trial was refused
+            assert ours is None
+            continue
+        assert (ours.coef_.tolist(), ours.intercept_) == (expected.coef_.tolist(), expected.intercept_)
+
+
+def test_there_is_no_consensus_if_every_draw_is_refused() -> None:
+    options = {"tolerance": 0.1, "trials": 20, "confidence": 0.99}
+    cloud = np.random.default_rng(0).random((30, 3))
+    assert consensus(cloud, **options, is_wide=lambda corners: False, is_valid=lambda model: True) is None
+    assert consensus(cloud, **options, is_wide=lambda corners: True, is_valid=lambda model: False) is None
 
 
 def test_ransac_finds_the_same_plane_with_either() -> None:

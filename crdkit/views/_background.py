@@ -23,6 +23,7 @@ _POINTS_SCORED = 384  # number of those that are scored, evenly spread
 _MAX_BEHIND = (0.15, 0.05)  # share of those, and of all points, that may be strays; the stricter one if the first fails
 _MIN_TRIANGLE = 0.5  # relative to the points' spread: three points close together hardly determine a slope
 _MAX_TRIALS = 400  # a background in 30 % of the border is missed once in 2000 scans
+_CONFIDENCE = 0.9999  # that three points of the best plane were drawn
 _REFINEMENTS = 3
 
 
@@ -91,6 +92,8 @@ def robust_plane(xyz: np.ndarray, *, tolerance: float) -> Plane:
     Raises:
         DataError: fewer than three points are measured, all lie on one line, or no plane lies behind them.
     """
+    from crdkit.views._plane_regression import consensus
+
     points, measured, outermost = _measured_points(xyz)
     everywhere = points(_thin_out(measured))
     why = "all measured points lie on one line"
@@ -103,7 +106,14 @@ def robust_plane(xyz: np.ndarray, *, tolerance: float) -> Plane:
         why = "every plane that was tried has too many measured points behind it"
         for limit in _MAX_BEHIND:
             is_valid = partial(_has_few_points_behind, samples=(sample, everywhere), tolerance=tolerance, limit=limit)
-            model = _consensus(sample, tolerance, partial(_is_wide_triangle, minimum=_MIN_TRIANGLE * spread), is_valid)
+            model = consensus(
+                sample,
+                tolerance=tolerance,
+                trials=_MAX_TRIALS,
+                confidence=_CONFIDENCE,
+                is_wide=partial(_is_wide_triangle, minimum=_MIN_TRIANGLE * spread),
+                is_valid=is_valid,
+            )
             if model is not None:
                 _refine(model, border, tolerance)
                 if is_valid(model):
@@ -157,40 +167,13 @@ def _spread(points: np.ndarray) -> float:
     return float(along * across) / len(points) if across > 0.01 * along else 0.0
 
 
-def _consensus(
-    points: np.ndarray, tolerance: float, is_wide: Callable[..., bool], is_valid: Callable[..., bool]
-) -> PlaneRegression | None:
-    from sklearn import config_context  # type: ignore[import-untyped, unused-ignore]
-    from sklearn.linear_model import RANSACRegressor
-
-    from crdkit.views._plane_regression import PlaneRegression
-
-    ransac = RANSACRegressor(
-        PlaneRegression(),
-        min_samples=3,
-        residual_threshold=tolerance,
-        is_data_valid=is_wide,
-        is_model_valid=is_valid,
-        max_trials=_MAX_TRIALS,
-        stop_probability=0.9999,
-        random_state=0,
-    )
-    # otherwise every trial would check the same finite numbers and options again
-    with config_context(assume_finite=True, skip_parameter_validation=True):
-        try:
-            model: PlaneRegression = ransac.fit(points[:, :2], points[:, 2]).estimator_
-        except ValueError:  # each trial was refused
-            return None
-    return model
-
-
-def _is_wide_triangle(corners: np.ndarray, _: np.ndarray, *, minimum: float) -> bool:
+def _is_wide_triangle(corners: np.ndarray, *, minimum: float) -> bool:
     (a, b), (c, d) = corners[1:] - corners[0]
     return bool(abs(a * d - b * c) > minimum)
 
 
 def _has_few_points_behind(
-    model: PlaneRegression, *_: np.ndarray, samples: tuple[np.ndarray, ...], tolerance: float, limit: float
+    model: PlaneRegression, *, samples: tuple[np.ndarray, ...], tolerance: float, limit: float
 ) -> bool:
     """Return whether each sample has few points behind the plane, on the side away from the camera."""
     away = np.sign(model.intercept_)
