@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from crdkit.data import Sensors
-from crdkit.data.statistics import Summaries, compare, from_json, summarise
+from crdkit.data.statistics import SensorStatistics, Summaries, compare, from_json, summarise
 from crdkit.errors import ConfigError, DataError, UnusualDataWarning
 from crdkit.views.split import LoadedSplit
 
@@ -23,8 +24,12 @@ class UsualSensors:
     """
 
     def __init__(self, statistics: Mapping[str, Any]) -> None:
-        self._statistics = from_json(statistics)
+        self._saved = statistics
         self._unusual: Unusual = "error"
+
+    @cached_property
+    def _statistics(self) -> dict[str, SensorStatistics]:
+        return from_json(self._saved)
 
     @property
     def unusual(self) -> Unusual:
