@@ -26,7 +26,7 @@ def alone(monkeypatch):
         return _check_worker.main(name, file, work, threads, str(folder))
 
     monkeypatch.setattr("crdkit.detector.export_check._run", run)
-    monkeypatch.setattr("crdkit.detector._check_worker.REPEATS", 1)
+    monkeypatch.setattr("crdkit.detector._check_worker.TIMED", 1)
 
 
 @pytest.mark.usefixtures("alone")

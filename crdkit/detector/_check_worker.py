@@ -17,7 +17,7 @@ import numpy as np
 
 Arrays = Mapping[str, np.ndarray]
 Run = Callable[[Arrays], dict[str, np.ndarray]]
-REPEATS = 5
+TIMED = 20  # runs at least, after the first of each sample
 
 
 def main(runtime: str, file: Path, folder: Path, threads: int, detector: str) -> dict[str, Any]:
@@ -26,15 +26,15 @@ def main(runtime: str, file: Path, folder: Path, threads: int, detector: str) ->
     version, run = RUNTIMES[runtime](file, threads, detector)
     loaded = time.perf_counter() - start
     taken = []
-    for inputs in sorted(folder.glob("*.npz"), key=lambda path: (len(path.name), path.name)):
-        if inputs.stem.isdigit():
-            arrays = dict(np.load(inputs))
-            outputs = run(arrays)
-            np.savez(folder / f"{inputs.stem}.{runtime}.npz", **dict[str, Any](outputs))
-            for _ in range(REPEATS):
-                start = time.perf_counter()
-                run(arrays)
-                taken.append(time.perf_counter() - start)
+    samples = [path for path in folder.glob("*.npz") if path.stem.isdigit()]
+    for inputs in samples:
+        arrays = dict(np.load(inputs))
+        outputs = run(arrays)
+        np.savez(folder / f"{inputs.stem}.{runtime}.npz", **dict[str, Any](outputs))
+        for _ in range(-(-TIMED // len(samples))):
+            start = time.perf_counter()
+            run(arrays)
+            taken.append(time.perf_counter() - start)
     return {
         "version": version,
         "load_s": round(loaded, 3),
