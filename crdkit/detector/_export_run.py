@@ -34,7 +34,7 @@ Arrays = Mapping[str, np.ndarray]
 STEPS = 3
 TOLERANCE = 1e-4
 """How far outputs may be from PyTorch's, relative to the largest value."""
-_SAMPLE = (1, 8, 4)  # samples, and quarters of the image size: resized by 2 and 1, no runtime rounds otherwise
+_SAMPLE = (1, 8, 4)  # samples, and quarters of the image size
 _TRACED = (2, 5, 6)  # exporters take one sample, and equal sizes, for fixed
 _COMPARED = (_SAMPLE, _TRACED, (3, 4, 4))
 

@@ -16,7 +16,7 @@ from crdkit.views.normals import Normals
 from crdkit.views.rgb import RGB
 from crdkit.views.single_channel import SingleChannel
 
-_FIXED_POINT = 2.0**22  # to which Pillow rounds the weights of 8-bit images
+_HALF = 2**11  # Pillow rounds the weights of 8-bit images to twice as many bits
 _LUMINANCE = (0.299, 0.587, 0.114)
 
 
@@ -46,8 +46,8 @@ class ViewNetwork(nn.Module):
 def as_network(view: View, *, image_size: int, stored: Mapping[str, Stored]) -> ViewNetwork | None:
     """Return a view as a network; None if it is made by NumPy alone, as views of scans are.
 
-    It gives what the view gives, but for single pixels of 8-bit images that differ by one of 255 levels where Pillow
-    rounds a tie. A view of your own can register its network: ``as_network.register(MyView, my_network)``.
+    It gives what the view gives, 8-bit images bit by bit and others up to rounding. A view of your own can register its
+    network: ``as_network.register(MyView, my_network)``.
 
     Args:
         view: of one modality.
@@ -60,7 +60,7 @@ def as_network(view: View, *, image_size: int, stored: Mapping[str, Stored]) -> 
         >>> network = as_network(view, image_size=32, stored={"rgb": colour})
         >>> sensors = example_sensors(["rgb"], size=(48, 70))
         >>> found = network({"rgb": torch.from_numpy(sensors["rgb"].copy())[None]})[0]
-        >>> bool((found - view(sensors, image_size=32)).abs().max() <= 1.001 / 255)
+        >>> torch.equal(found, view(sensors, image_size=32))
         True
     """
     return None
@@ -160,11 +160,27 @@ def _single_channel(view: SingleChannel, *, image_size: int, stored: Mapping[str
 
 
 def resize_bytes(planes: torch.Tensor, size: int) -> torch.Tensor:
-    """Squash (..., H, W) float32 that hold 0 to 255 as `crdkit.data.images.resize_image` does: rounded on each axis."""
-    columns, rows = (bilinear_weights(planes.shape[axis], size) for axis in (-1, -2))
-    columns, rows = (torch.floor(weights * _FIXED_POINT + 0.5) / _FIXED_POINT for weights in (columns, rows))
-    across = torch.floor(planes @ columns.T + 0.5)
-    return torch.floor(rows @ across + 0.5).clamp(0, 255)
+    """Squash (..., H, W) float32 that hold 0 to 255 as `crdkit.data.images.resize_image` does, bit by bit.
+
+    Pillow adds up whole numbers, each axis rounded: pixels times weights of 22 bits. Here these are two halves of 11
+    bits, whose sums a float32 holds exactly in any order, so every runtime rounds alike.
+    """
+    across = _rounded(*(planes @ half.T for half in _halves(planes.shape[-1], size)))
+    return _rounded(*(half @ across for half in _halves(planes.shape[-2], size))).clamp(0, 255)
+
+
+def _halves(length: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the upper and the lower 11 bits of Pillow's weights of 8-bit images, (size, length) float32 each."""
+    weights = _triangles(length, size)
+    total = weights.sum(dim=1, keepdim=True)
+    upper, rest = weights * _HALF // total, weights * _HALF % total  # in two steps, which 32 bits hold
+    lower = (2 * rest * _HALF + total) // (2 * total)
+    return upper.float(), lower.float()
+
+
+def _rounded(upper: torch.Tensor, lower: torch.Tensor) -> torch.Tensor:
+    """Return sums of both halves as whole numbers, halves rounded up."""
+    return torch.floor((upper + torch.floor(lower / _HALF) + _HALF // 2) / _HALF)
 
 
 def resize_floats(planes: torch.Tensor, size: int) -> torch.Tensor:
@@ -185,8 +201,14 @@ def bilinear_weights(length: int, size: int) -> torch.Tensor:
         tensor([[0.4286, 0.4286, 0.1429, 0.0000],
                 [0.0000, 0.1429, 0.4286, 0.4286]])
     """
+    weights = _triangles(length, size).float()
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def _triangles(length: int, size: int) -> torch.Tensor:
+    """Return the weights of `bilinear_weights` as (size, length) whole numbers, not normalised."""
     centres = (2 * torch.arange(size) + 1)[:, None] * length
     distances = ((2 * torch.arange(length) + 1)[None] * size - centres).abs()
     reach = 2 * torch.sym_max(length, size)
-    weights: torch.Tensor = (reach - distances).clamp_min(0).float()  # type: ignore[union-attr, unused-ignore]
-    return weights / weights.sum(dim=1, keepdim=True)
+    weights: torch.Tensor = (reach - distances).clamp_min(0)  # type: ignore[union-attr, unused-ignore]
+    return weights
