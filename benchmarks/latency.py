@@ -178,7 +178,7 @@ def peer_versions(peers: Path | None) -> dict[str, str]:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure everything and return what is written."""
     overrides = (f"data.category={options.category}", f"training.epochs={options.epochs}", "training.device=cpu")
-    config = load_config(options.preset, [*options.overrides, *overrides])
+    config = load_config(options.preset).with_overrides(*options.overrides, *overrides)
     if options.peers is not None and not (options.peers / "bin/python").exists():
         subprocess.run(["bash", str(PEERS / "environment.sh"), str(options.peers)], check=True)
     torch.set_num_threads(options.threads)
