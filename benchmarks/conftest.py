@@ -11,6 +11,8 @@ from crdkit._core.progress import set_quiet
 from crdkit.config import RunConfig
 from crdkit.data.synthetic import write_mvtec3d
 
+collect_ignore = ["peers"]  # runs in an environment of its own
+
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:

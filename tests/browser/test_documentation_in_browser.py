@@ -96,8 +96,8 @@ def test_the_search_finds_a_word(visit, address, size):
     if size is NARROW:
         page.locator("label[for=__search]").first.click()
     page.locator("input[name=query]").click()
-    page.locator("input[name=query]").fill("conformal")
-    page.locator(".md-search-result__item a").first.wait_for()
+    page.locator("input[name=query]").press_sequentially("conformal")  # keys, as the page waits for them
+    page.locator(".md-search-result__item a").first.wait_for(timeout=60_000)  # the index of all pages is made first
     assert "predict" in page.locator(".md-search-result__list").inner_html()
     page.locator(".md-search-result__item a").first.click()
     page.wait_for_url(f"{address}/*/**")

@@ -260,6 +260,7 @@ def test_every_public_name_is_known_here():
         "__version__",
         "describe",
         "fit",
+        "hub",
     }
     assert set(crdkit.__all__) - tested_elsewhere - {"Detector", "losses", "metrics", "reference", "testing"} <= {
         "load"
