@@ -136,12 +136,12 @@ def test_a_detector_in_memory_is_pushed_and_the_card_of_the_repository_kept(serv
 def test_code_that_a_detector_names_is_imported_only_if_it_is_allowed(server, finished, tmp_path, monkeypatch):
     folder = shutil.copytree(finished / "detector", tmp_path / "hostile")
     header = json.loads((folder / "config.json").read_text())
-    header["config"]["plugins"] = ["their_parts"]
+    header["config"]["plugins"] = ["parts_from_the_hub"]
     (folder / "config.json").write_text(json.dumps(header))
-    (tmp_path / "their_parts.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
+    (tmp_path / "parts_from_the_hub.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
     monkeypatch.syspath_prepend(tmp_path)
     hub.push(folder, "they/parts")
-    with pytest.raises(UntrustedCodeError, match="their_parts"):
+    with pytest.raises(UntrustedCodeError, match="parts_from_the_hub"):
         hub.load("they/parts", cache=server.cache, offline=True, device="cpu")
     assert not (tmp_path / "ran").exists()
     hub.load("they/parts", cache=server.cache, offline=True, device="cpu", allow_plugins=True)

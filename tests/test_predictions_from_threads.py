@@ -114,7 +114,7 @@ def test_a_detector_is_not_changed_under_a_prediction(own, samples, monkeypatch,
         return maps
 
     monkeypatch.setattr(engine.scorer, "forward", slowly)
-    monkeypatch.setattr(Engine, "compile", lambda self: order.append("changed"))
+    monkeypatch.setattr(Engine, "compile", lambda self, *_kept: order.append("changed"))
     moved = own.model.to
     monkeypatch.setattr(own.model, "to", lambda device: (order.append("changed"), moved(device)))
     with ThreadPoolExecutor(2) as pool:
