@@ -73,6 +73,15 @@ UnusualSensors = Annotated[
     ),
 ]
 
+CompileFirst = Annotated[
+    bool, typer.Option("--compile", help="Compile for some seconds first, to predict faster on a CPU.")
+]
+
+Attributed = Annotated[
+    str,
+    typer.Option(metavar="alarms|always|never", help="Which samples to say for, which modality raised the fused map."),
+]
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document; its keys are documented.")]
 """For every command that prints a table."""
 Preset = Annotated[

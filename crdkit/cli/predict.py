@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from crdkit.cli.arguments import AllowPlugins, AsJson, UnusualSensors
+from crdkit.cli.arguments import AllowPlugins, AsJson, Attributed, CompileFirst, UnusualSensors
 from crdkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,17 +30,10 @@ def predict(
         Path | None, typer.Option(help="New folder for scores.csv, predictions.jsonl, maps, masks and overlays.")
     ] = None,
     *,
-    compile_first: Annotated[
-        bool, typer.Option("--compile", help="Compile for some seconds first, to predict faster on a CPU.")
-    ] = False,
+    compile_first: CompileFirst = False,
     as_json: AsJson = False,
     as_lines: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a line, sample by sample.")] = False,
-    attribution: Annotated[
-        str,
-        typer.Option(
-            metavar="alarms|always|never", help="Which samples to say for, which modality raised the fused map."
-        ),
-    ] = "alarms",
+    attribution: Attributed = "alarms",
     allow_plugins: AllowPlugins = False,
     unusual: UnusualSensors = "error",
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from crdkit.cli.arguments import AllowPlugins, UnusualSensors
+from crdkit.cli.arguments import AllowPlugins, Attributed, CompileFirst, UnusualSensors
 
 if TYPE_CHECKING:
     from crdkit.watch import Pace
@@ -32,16 +32,9 @@ def watch(
     as_lines: Annotated[
         bool, typer.Option("--jsonl", help="Print every line of the journal to standard output, too.")
     ] = False,
-    compile_first: Annotated[
-        bool, typer.Option("--compile", help="Compile for some seconds first, to predict faster on a CPU.")
-    ] = False,
+    compile_first: CompileFirst = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...: what to predict on.")] = "auto",
-    attribution: Annotated[
-        str,
-        typer.Option(
-            metavar="alarms|always|never", help="Which samples to say for, which modality raised the fused map."
-        ),
-    ] = "alarms",
+    attribution: Attributed = "alarms",
     allow_plugins: AllowPlugins = False,
     unusual: UnusualSensors = "error",
 ) -> None:
