@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import runpy
 import shutil
 import sys
@@ -38,10 +39,14 @@ def study(request, tiny, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
 
     def run():
+        logger = logging.getLogger("crdkit")
+        level = logger.level
         try:
             runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
         except SystemExit as ended:
             return ended.code
+        finally:
+            logger.setLevel(level)  # a program may set it; the tests after this one run in the same process
         return 0
 
     run.categories = CATEGORIES[layout]
