@@ -15,6 +15,7 @@ from crdkit._core.registry import AbsolutePath, Component, ComponentConfig, Regi
 from crdkit.data._folders import PairedFiles, require_files
 from crdkit.data._names import GOOD, SPLITS, UNLABELLED, Split, defect_folders
 from crdkit.data.images import read_mask
+from crdkit.data.parts import FilePart
 from crdkit.errors import DataError, unknown_name
 
 __all__ = [
@@ -81,6 +82,8 @@ class SampleRecord:
     files: Mapping[str, Path]
     """File of each sensor."""
     mask_file: Path | None = None
+    parts: Mapping[str, FilePart] = field(default_factory=dict)
+    """What sensors take of a file that holds several; the others are whole files."""
 
     @property
     def image_path(self) -> Path:
@@ -183,11 +186,11 @@ def read_sample(record: SampleRecord, read: Callable[[str, Path], np.ndarray], s
         if name not in record.files:
             raise unknown_name("sensor", name, record.files)
         arrays[name] = read(name, record.files[name])
-    sizes = {record.files[name]: array.shape[:2] for name, array in arrays.items()}
+    sizes = {f"{record.files[name]}{record.parts.get(name, '')}": array.shape[:2] for name, array in arrays.items()}
     mask = None
     if record.mask_file is not None:
         mask = read_mask(record.mask_file)
-        sizes[record.mask_file] = mask.shape[:2]
+        sizes[str(record.mask_file)] = mask.shape[:2]
         if record.label == 0 and mask.any():
             raise DataError(
                 f"{record.mask_file}: the mask of a sample in {record.defect_type!r} marks {np.count_nonzero(mask)} "

@@ -62,7 +62,7 @@ class Arranged:
 
     def _samples(self, part: str, *, split: Split, defect: str, keep_incomplete: bool) -> list[SampleRecord]:
         folder, manifest, defective = self._folder / part, self._manifest, defect not in (GOOD, UNLABELLED)
-        patterns = dict(manifest.sensors)
+        patterns = {name: pattern for name, (pattern, _) in manifest.of_sensors().items()}
         if manifest.masks is not None and defective:
             patterns[MASK] = manifest.masks
         found = {
@@ -89,6 +89,7 @@ class Arranged:
                 defect_type=defect,
                 files=pair.files,
                 mask_file=pair.mask,
+                parts=manifest.parts_of_files(),
             )
             for pair in pairs
         ]

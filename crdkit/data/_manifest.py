@@ -25,6 +25,7 @@ from crdkit.data._names import (
     subfolders,
 )
 from crdkit.data.images import SUFFIXES
+from crdkit.data.parts import FilePart, split_part
 from crdkit.errors import DataError, explain, shorten
 
 MANIFEST = "manifest.yaml"
@@ -46,6 +47,17 @@ def _require_short_names(path: str) -> str:
     return path
 
 
+def _require_part(pattern: str) -> str:
+    split_part(pattern)
+    return pattern
+
+
+def _refuse_part(pattern: str) -> str:
+    if split_part(pattern)[1] is not None:
+        raise ValueError(f"{shorten(repr(pattern))}: a mask is a whole file; leave out what follows the #")
+    return pattern
+
+
 def _refuse_mask_name(sensor: str) -> str:
     if sensor == MASK:
         raise ValueError(f"{sensor!r} is not a sensor; give the pattern of the ground truth under the key 'masks'")
@@ -61,7 +73,9 @@ def _as_defect_folders(value: Any) -> Any:
 
 
 SensorName = Annotated[str, AfterValidator(_refuse_mask_name)]
-Pattern = Annotated[str, AfterValidator(_require_one_star), AfterValidator(_require_short_names)]
+Pattern = Annotated[
+    str, AfterValidator(_require_one_star), AfterValidator(_require_short_names), AfterValidator(_require_part)
+]
 Folders = Annotated[tuple[Annotated[str, AfterValidator(_require_short_names)], ...], BeforeValidator(_as_list)]
 
 
@@ -71,7 +85,9 @@ class Manifest(StrictConfig):
     sensors: dict[SensorName, Pattern] = Field(
         min_length=1, description="pattern of each sensor's files in a folder below"
     )
-    masks: Pattern | None = Field(None, description="pattern of the masks; every defective sample has one")
+    masks: Annotated[Pattern, AfterValidator(_refuse_part)] | None = Field(
+        None, description="pattern of the masks; every defective sample has one"
+    )
     train: Folders = Field((), description="folders of normal samples")
     validation: Folders = Field((), description="folders of normal samples; without them a share of train is held out")
     test: Annotated[dict[str, Folders], BeforeValidator(_as_defect_folders)] = Field(
@@ -85,9 +101,17 @@ class Manifest(StrictConfig):
         folders = self.train if split == "train" else self.validation
         return {GOOD: folders} if folders else {}
 
+    def of_sensors(self) -> dict[str, tuple[str, FilePart | None]]:
+        """Return the pattern of each sensor's files, and the part of them that it is."""
+        return {name: split_part(pattern) for name, pattern in self.sensors.items()}
+
+    def parts_of_files(self) -> dict[str, FilePart]:
+        """Return what sensors take of files that hold several."""
+        return {name: part for name, (_, part) in self.of_sensors().items() if part is not None}
+
     def patterns(self) -> list[str]:
-        """Return the pattern of every sensor and of the masks."""
-        return [*self.sensors.values(), *([self.masks] if self.masks else [])]
+        """Return the pattern of every sensor's files and of the masks."""
+        return [*(pattern for pattern, _ in self.of_sensors().values()), *([self.masks] if self.masks else [])]
 
     def folders(self) -> list[str]:
         """Return every folder that is listed."""

@@ -14,6 +14,7 @@ from crdkit.data._arranged import MASK_SUFFIXES
 from crdkit.data._names import GOOD, MASK, SPLITS, UNLABELLED, refuse_like_good
 from crdkit.data.images import SUFFIXES
 from crdkit.data.inside import is_inside
+from crdkit.data.parts import FilePart, split_part
 from crdkit.errors import DataError, MissingSplitError, shorten, unknown_name
 
 TABLE = "manifest.csv"
@@ -89,12 +90,13 @@ class Table:
         if len(named) < len(self.sensors) and not keep_incomplete:
             absent = next(name for name in self.sensors if name not in named)
             raise line.error(absent, "is empty; name the file, or remove the line")
+        parts: dict[str, FilePart] = {}
         files = {
             # one that is not named does not exist, and is called by its place in the table
-            name: self._file(line, name, SUFFIXES) if name in named else Path(f"{line.where}, column {name!r}")
+            name: self._file(line, name, SUFFIXES, parts) if name in named else Path(f"{line.where}, column {name!r}")
             for name in self.sensors
         }
-        mask = self._file(line, MASK, MASK_SUFFIXES) if line.cells.get(MASK) else None
+        mask = self._file(line, MASK, MASK_SUFFIXES, {}) if line.cells.get(MASK) else None
         for name, path in {**files, **({MASK: mask} if mask else {})}.items():
             if not keep_incomplete and not path.is_file():
                 raise line.error(name, f"{path} does not exist, or is no file; correct the path, or remove the line")
@@ -106,10 +108,18 @@ class Table:
             defect_type=kind,
             files=files,
             mask_file=mask,
+            parts=parts,
         )
 
-    def _file(self, line: _Line, column: str, suffixes: Sequence[str]) -> Path:
+    def _file(self, line: _Line, column: str, suffixes: Sequence[str], parts: dict[str, FilePart]) -> Path:
+        """Return the file in a cell; the part that is named behind it is added to ``parts``."""
         text = line.cells[column].replace("\\", "/")  # as Windows writes paths
+        if column != MASK:
+            try:
+                text, part = split_part(text)
+            except ValueError as error:
+                raise line.error(column, str(error)) from error
+            parts |= {} if part is None else {column: part}
         path = os.path.normpath(self._folder / PurePosixPath(text))
         if not is_inside(path, os.path.normpath(self._folder)):
             raise line.error(column, f"{text} leads out of the data folder {self._folder}; give a path below it")

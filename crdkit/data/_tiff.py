@@ -1,4 +1,4 @@
-"""TIFF files: the checks that tifffile leaves to its caller, then the pixels of the only page."""
+"""TIFF files: the checks that tifffile leaves to its caller, then the pixels of a page."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ _MAGIC = {"TIFF": b"II", "big-endian TIFF": b"MM"}
 _PIXEL_TAGS = {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339}
 _ALLOWED = {"planarconfig": (1, 2), "predictor": (1, 2, 3, 34892, 34893, 34894, 34895), "fillorder": (1, 2)}
 _UNCOMPRESSED = 1
+_PLANES = 2  # one channel after the other
 _DEFLATE = (8, 32946, 50013)
 _MAX_DEFLATE_RATIO = 1032
 _SPARE = 2**20
 
 
-def read_page(path: Path) -> np.ndarray:
-    """Decode a TIFF file with one page; see `crdkit.data.images.read_tiff`.
+def read_page(path: Path, page: int | None = None) -> np.ndarray:
+    """Decode the only page of a TIFF file, or one that is named; see `crdkit.data.images.read_tiff`.
 
     Raises:
-        DataError: the file is missing, truncated, not a TIFF file, too large, or has several pages.
+        DataError: the file is missing, truncated, not a TIFF file, too large, has several pages, or not the named one.
     """
     import tifffile
 
@@ -40,20 +41,41 @@ def read_page(path: Path) -> np.ndarray:
     try:
         _check_directory(data)
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-            page = tiff.pages.first
-            if not isinstance(page, tifffile.TiffPage):
-                raise ValueError("its first page is incomplete")
-            _check_tags(page, data)
-            _check_page(page, path, data)
+            first = _checked(tiff.pages.first, path, data)
             pages = len(tiff.pages)
-            array = np.asarray(page.asarray()) if pages == 1 else None
+            if page is None:
+                array = _decode(first) if pages == 1 else None
+            else:
+                array = _decode(_checked(tiff.pages[page - 1], path, data)) if page <= pages else None
     except CrdkitError:
         raise
     except Exception as error:  # tifffile raises many types on damaged bytes
         raise not_readable(path, data, _MAGIC, str(error)) from error
+    if array is None and page is not None:
+        raise DataError(f"{path}: page {page} is named, but it has {pages}; correct the manifest")
     if array is None:
-        raise DataError(f"{path}: expected a TIFF file with one page, found {pages} pages; keep the first one only")
+        raise DataError(
+            f"{path}: expected a TIFF file with one page, found {pages} pages; keep the first one only, or name one "
+            "in a manifest: file.tiff#page=1"
+        )
     return array
+
+
+def _checked(page: object, path: Path, data: bytes) -> tifffile.TiffPage:
+    import tifffile
+
+    if not isinstance(page, tifffile.TiffPage):
+        raise ValueError("a page is incomplete")
+    _check_tags(page, data)
+    _check_page(page, path, data)
+    return page
+
+
+def _decode(page: tifffile.TiffPage) -> np.ndarray:
+    """Return the pixels of a page, its channels last."""
+    array = np.asarray(page.asarray())
+    planes = page.planarconfig == _PLANES and page.samplesperpixel > 1 and array.ndim == 3
+    return np.moveaxis(array, 0, -1) if planes else array
 
 
 def _check_directory(data: bytes) -> None:

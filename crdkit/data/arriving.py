@@ -11,6 +11,7 @@ from typing import NamedTuple
 from crdkit.data._manifest import MANIFEST, find_manifest, read_manifest
 from crdkit.data._names import MASK, is_litter
 from crdkit.data.images import SUFFIXES
+from crdkit.data.parts import FilePart
 from crdkit.errors import DataError
 
 _NOT_NEW = ("train", "validation")  # splits of a data set, whose samples are not those to look at
@@ -85,10 +86,12 @@ class ArrivingFiles:
             raise DataError(f"{folder}: {what}; give the folder in which samples arrive")
         self._sensors = sorted(sensors, key=len, reverse=True)  # "left_depth" before "depth"
         self._follow_links = follow_links
+        self.parts: dict[str, FilePart] = {}
+        """What sensors take of files that hold several."""
         self._patterns = self._read_patterns(find_manifest(self.folder) or manifest)
 
     def _read_patterns(self, manifest: Path | None) -> dict[str, re.Pattern[str]]:
-        """Return the pattern of each sensor that a manifest names; none without one."""
+        """Return the pattern of each sensor that a manifest names; none without one. The parts of files are kept."""
         if manifest is None:
             return {}
         if manifest.suffix.lower() == ".csv":
@@ -98,11 +101,15 @@ class ArrivingFiles:
                 f"{manifest}: lists samples that are there already; `crdkit predict` reads them. Where samples arrive, "
                 "give patterns in a manifest.yaml, or folders named after the sensors"
             )
-        found = read_manifest(manifest).sensors
+        read = read_manifest(manifest)
+        found = read.of_sensors()
         absent = [name for name in self._sensors if name not in found]
         if absent and manifest.parent == self.folder:
             raise DataError(f"{manifest}: sensors lacks {', '.join(sorted(absent))}, which the detector reads")
-        return {} if absent else {name: _regex(found[name]) for name in self._sensors}
+        if absent:
+            return {}
+        self.parts = read.parts_of_files()
+        return {name: _regex(found[name][0]) for name in self._sensors}
 
     def look(self) -> Arrived:
         """Return what is in the folder now.
@@ -140,11 +147,14 @@ class ArrivingFiles:
         if not self._follow_links and entry.is_symlink():
             found.others[path] = "is a symbolic link; copy the file, or set data.follow_links=true"
             return
-        placed = self._by_pattern(path) if self._patterns else self._by_name(part, entry.name)
-        if placed is None:
+        named = [self._by_name(part, entry.name)] if not self._patterns else list(self._by_pattern(path))
+        placed = [place for place in named if place is not None]
+        if not placed:
             found.others[path] = f"names none of the sensors {', '.join(sorted(self._sensors))}"
-            return
-        sample, sensor = placed
+        for sample, sensor in placed:
+            self._place(found, path, entry, sample, sensor)
+
+    def _place(self, found: Arrived, path: str, entry: os.DirEntry[str], sample: str, sensor: str) -> None:
         files = found.samples.setdefault(sample, {})
         if sensor in files:
             found.others[path] = f"is the same sensor of the same sample as {files[sensor].path}"
@@ -157,11 +167,13 @@ class ArrivingFiles:
             return
         files[sensor] = ArrivedFile(path, state.st_size, state.st_mtime_ns)
 
-    def _by_pattern(self, path: str) -> tuple[str, str] | None:
+    def _by_pattern(self, path: str) -> Iterator[tuple[str, str]]:
+        """Yield sample and sensor of the first pattern that fits, and of all others if it is of a part of the file."""
+        first = ""
         for sensor, pattern in self._patterns.items():
-            if match := pattern.fullmatch(path):
-                return (f"{match['part']}/{match['name']}" if match["part"] else match["name"]), sensor
-        return None
+            if (match := pattern.fullmatch(path)) and (not first or {first, sensor} <= self.parts.keys()):
+                first = first or sensor
+                yield (f"{match['part']}/{match['name']}" if match["part"] else match["name"]), sensor
 
     def _by_name(self, part: str, name: str) -> tuple[str, str] | None:
         stem = os.path.splitext(name)[0]

@@ -138,7 +138,8 @@ def _inspect(dataset: Dataset, record: SampleRecord, look: Look | None) -> _Insp
         sample = dataset.read(record)
         for path in dict.fromkeys(record.files.values()):
             digests[path] = hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
-        constant = frozenset(record.files[name] for name, array in sample.sensors.items() if array.min() == array.max())
+        varied = {record.files[name] for name, array in sample.sensors.items() if array.min() != array.max()}
+        constant = frozenset(record.files.values()) - varied
         findings += [*_check_sensors(sample, dataset.config.image_size), *_check_mask(sample, dataset)]
         class_ids = _class_ids(record)
         kept = None if look is None else look.sample(sample)

@@ -17,8 +17,9 @@ from crdkit.data._arranged import Arranged
 from crdkit.data._folders import category_folder, require_root
 from crdkit.data._manifest import MANIFESTS, find_manifest, holds_data, manifest_of, read_manifest
 from crdkit.data._table import Table
-from crdkit.data.images import describe, read_file
+from crdkit.data.images import describe
 from crdkit.data.invalid import mark_invalid
+from crdkit.data.parts import FilePart, read_part
 from crdkit.data.scans import measured_scan
 from crdkit.data.sensors import check_finite
 from crdkit.errors import DataError, unknown_name
@@ -47,6 +48,7 @@ class Folder(Dataset):
 
     A manifest.csv lists one sample a line: a column ``split``, ``defect_type`` or ``label`` (0, 1 or empty), one column
     for each sensor with the path of its file, and ``mask``. Paths are relative to the data folder, and do not leave it.
+    In both, ``file.tiff#page=2``, ``#channels=4`` or ``#channels=1-3`` is one sensor's part of a file of several.
 
     Files are PNG, JPEG, BMP, TIFF or NPY: images uint8 (H, W[, 3]) or uint16 (H, W), measurements float (H, W), and
     float (H, W, 3), which is a scan in metres. NaN means "not measured", and so does the value that ``invalid`` names;
@@ -126,7 +128,11 @@ class Folder(Dataset):
                 without measurements; or two files of the sample differ in height and width.
             UnknownNameError: a sensor that this dataset does not have.
         """
-        return read_sample(record, self._read, tuple(record.files) if sensors is None else sensors)
+
+        def read(sensor: str, path: Path) -> np.ndarray:
+            return self._read(sensor, path, record.parts.get(sensor))
+
+        return read_sample(record, read, tuple(record.files) if sensors is None else sensors)
 
     def _samples(self) -> Arranged | Table:
         """Return what lists the samples: the data folder's manifest, or its folders."""
@@ -147,8 +153,8 @@ class Folder(Dataset):
                     raise DataError(f"{folder}: data.{option}: {unknown_name('sensor', sensor, samples.sensors)}")
         return samples
 
-    def _read(self, sensor: str, path: Path) -> np.ndarray:
-        array = read_file(path)
+    def _read(self, sensor: str, path: Path, part: FilePart | None) -> np.ndarray:
+        array = read_part(path, part)
         scale, invalid = self.config.scale.get(sensor), self.config.invalid.get(sensor)
         if array.ndim == 3 and array.shape[2] == 1:
             array = array[..., 0]

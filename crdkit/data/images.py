@@ -58,13 +58,17 @@ def read_mask(path: Path) -> np.ndarray:
     return np.where(array != 0, np.uint8(255), np.uint8(0))
 
 
-def read_tiff(path: Path) -> np.ndarray:
-    """Decode a TIFF file with one page to an array of the stored shape and dtype, in native byte order.
+def read_tiff(path: Path, *, page: int | None = None) -> np.ndarray:
+    """Decode a TIFF file to an array (H, W) or (H, W, C) of the stored dtype, in native byte order.
+
+    Args:
+        path: the file.
+        page: which page of it, counted from 1; None if it has only one.
 
     Raises:
-        DataError: the file is missing, truncated, not a TIFF file, or has several pages.
+        DataError: the file is missing, truncated, not a TIFF file, has several pages, or not the named one.
     """
-    return _native(read_page(path))
+    return _native(read_page(path, page))
 
 
 def read_npy(path: Path) -> np.ndarray:

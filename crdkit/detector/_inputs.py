@@ -12,6 +12,7 @@ import torch
 from crdkit.config.build import build_dataset
 from crdkit.data import UNLABELLED, DatasetConfig, SampleRecord, Sensors
 from crdkit.data.images import describe
+from crdkit.data.parts import FilePart, split_part, without_part
 from crdkit.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def read_files(files: Mapping[str, Path | str], config: RunConfig, *, known: tup
     for sensor in files:
         if sensor not in known:
             raise unknown_name("sensor", str(sensor), known, hint="; this detector reads no other")
-    paths = {sensor: Path(path).expanduser() for sensor, path in files.items()}
+    paths, parts = split_parts(files)
     for sensor, path in paths.items():
         if not path.is_file():
             raise DataError(f"sensor {sensor!r}: {path}: {'is not a file' if path.exists() else 'does not exist'}")
@@ -51,7 +52,12 @@ def read_files(files: Mapping[str, Path | str], config: RunConfig, *, known: tup
         return {}
     dataset = build_dataset(config)
     record = SampleRecord(
-        sample_id=next(iter(paths.values())).stem, split="test", label=None, defect_type=UNLABELLED, files=paths
+        sample_id=next(iter(paths.values())).stem,
+        split="test",
+        label=None,
+        defect_type=UNLABELLED,
+        files=paths,
+        parts=parts,
     )
     arrays: dict[str, np.ndarray] = {}
     for sensor in paths:
@@ -60,6 +66,24 @@ def read_files(files: Mapping[str, Path | str], config: RunConfig, *, known: tup
         except DataError as error:
             raise DataError(f"sensor {sensor!r}: {error}") from error
     return arrays
+
+
+def split_parts(files: Mapping[str, Path | str]) -> tuple[dict[str, Path], dict[str, FilePart]]:
+    """Return the files of sensors, and the parts that are named behind them, as in ``07.tiff#page=2``.
+
+    Raises:
+        DataError: what follows a # is no part of a file.
+    """
+    paths: dict[str, Path] = {}
+    parts: dict[str, FilePart] = {}
+    for sensor, file in files.items():
+        try:
+            path, part = split_part(str(file))
+        except ValueError as error:
+            raise DataError(f"sensor {sensor!r}: {error}") from error
+        paths[sensor] = Path(path).expanduser()
+        parts |= {} if part is None else {sensor: part}
+    return paths, parts
 
 
 def to_arrays(sensors: Mapping[str, SensorData], config: RunConfig, *, wanted: tuple[str, ...]) -> Sensors:
@@ -104,7 +128,7 @@ def require_samples(samples: object) -> None:
 
 def first_file(sensors: Mapping[str, object]) -> str | None:
     """Return the first path among the data of one sample."""
-    return next((str(value) for value in sensors.values() if isinstance(value, (str, Path))), None)
+    return next((without_part(value) for value in sensors.values() if isinstance(value, (str, Path))), None)
 
 
 def _to_array(value: Any, sensor: str) -> np.ndarray:

@@ -19,6 +19,7 @@ from crdkit.config.build import build_dataset
 from crdkit.data import UNLABELLED, Dataset, RawSample, SampleRecord, Split
 from crdkit.data.decode import decode
 from crdkit.data.discover import open_samples
+from crdkit.detector._inputs import split_parts
 from crdkit.detector._paths import with_paths_of_run
 from crdkit.detector._pictures import Pictures
 from crdkit.detector._samples import PreparedSample
@@ -115,8 +116,9 @@ def _open_files(detector: Detector, files: Mapping[str, Path]) -> Inputs:
         if sensor not in detector.sensors:
             raise unknown_name("sensor", sensor, detector.sensors, hint="; this detector reads no other")
     detector.require_sensors(files)
-    first = next(iter(files.values()))
-    record = SampleRecord(sample_id=first.stem, split="test", label=None, defect_type=UNLABELLED, files=dict(files))
+    paths, parts = split_parts(files)
+    sample = next(iter(paths.values())).stem
+    record = SampleRecord(sample_id=sample, split="test", label=None, defect_type=UNLABELLED, files=paths, parts=parts)
     return Inputs(dataset=_OneSample(build_dataset(detector.config), record), records=[record], root=None)
 
 

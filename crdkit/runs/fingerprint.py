@@ -143,7 +143,10 @@ class Reading:
         if record.mask_file is not None:
             named[record.mask_file] = "mask"
         files = {named.get(path, path.name): hashes[path] for path in self._dataset.files(record)}
-        return {"label": record.label, "defect_type": record.defect_type, "files": files}
+        parts = {
+            name: f"{hashes[record.files[name]]}{part}" for name, part in record.parts.items() if name in record.files
+        }
+        return {"label": record.label, "defect_type": record.defect_type, "files": files | parts}
 
     def _store(self) -> Path | None:
         """Return the file beside the cached splits that keeps the hashes, so that no file is read only for them."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from crdkit.data import Sensors
+from crdkit.data.parts import FilePart
 from crdkit.data.statistics import from_json, summarise
 from crdkit.detector import Detector, Prediction
 from crdkit.errors import CrdkitError, DataError, UnusualDataWarning
@@ -37,10 +38,13 @@ class Decider:
         detector: to score with.
         folder: that their files lie in.
         pictures: where a picture of each goes.
+        parts: what sensors take of files that hold several.
     """
 
-    def __init__(self, detector: Detector, folder: Path, pictures: Pictures) -> None:
-        self._detector, self._folder, self._pictures = detector, folder, pictures
+    def __init__(
+        self, detector: Detector, folder: Path, pictures: Pictures, *, parts: Mapping[str, FilePart] | None = None
+    ) -> None:
+        self._detector, self._folder, self._pictures, self._parts = detector, folder, pictures, parts or {}
         self._last: tuple[int, Sensors, Prediction] | None = None
 
     def identity(self) -> dict[str, Any]:
@@ -71,7 +75,9 @@ class Decider:
         """
         began = time.monotonic()
         about = {"sample": due.sample, "files": due.files}
-        files = {sensor: self._folder / file.path for sensor, file in due.files.items()}
+        files = {
+            sensor: f"{self._folder / file.path}{self._parts.get(sensor, '')}" for sensor, file in due.files.items()
+        }
         odd: list[str] = []
         try:
             with warnings.catch_warnings(record=True) as caught:

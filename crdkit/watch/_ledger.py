@@ -78,7 +78,8 @@ class Ledger:
         late = self._came_late.get(sample, set())
         if self._mark(sample, files) == self._decided[sample]:
             late = late.union(self._sensors).difference(self._lacked.get(sample, frozenset()).difference(late))
-        return [files[sensor] for sensor in reversed(self._sensors) if sensor in files and sensor in late]
+        found = [files[sensor] for sensor in self._sensors if sensor in files and sensor in late]
+        return list(dict.fromkeys(found))[::-1]  # several sensors may be in one file
 
     def is_repeated(self, sample: str, files: Files) -> bool:
         """Whether the name of a decided sample came again, with other files, and was not reported for them."""

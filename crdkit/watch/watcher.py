@@ -140,7 +140,7 @@ class _Watching:
         self._record = Record(calibration_of(detector))
         self._pictures = Pictures(journal.path.parent / "recent", count=RECENT)
         wait = 0.0 if once else pace.wait
-        self._decider = Decider(detector, arriving.folder, self._pictures)
+        self._decider = Decider(detector, arriving.folder, self._pictures, parts=arriving.parts)
         enough = self._decider.can_do_with
         self._arrivals = Arrivals(self._ledger, detector.sensors, enough, settle=pace.settle, wait=wait)
         self._page = Page(journal.path.parent, arriving.folder, self._record, self._pictures)
