@@ -65,7 +65,7 @@ def ratio(result: dict[str, Any], graph: str, sensors: int) -> float:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """Return the table for docs/performance.md."""
+    """Return the table for docs/performance-log.md."""
     lines = [
         "| graph, merge | N | edges | students, M parameters | times N = 2 full | GFLOP forward | GFLOP training |",
         "|---|---:|---:|---:|---:|---:|---:|",

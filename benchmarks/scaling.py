@@ -2,7 +2,7 @@
 
 Preset `quick`, random images: no data set is needed, only the offline teacher. About a minute on a quiet core. Seconds
 are processor time of the one thread that computes, which other programs lengthen far less than the time on the clock.
-`python -m benchmarks.scaling_figure` draws the figure of docs/performance.md from what this writes.
+`python -m benchmarks.scaling_figure` draws the figure of docs/performance-log.md from what this writes.
 """
 
 from __future__ import annotations

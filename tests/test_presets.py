@@ -150,4 +150,4 @@ def test_three_sensors_in_a_star_cost_at_most_three_quarters_more_than_two():
     two = students(["rgb", "depth"])
     three = ["rgb", "depth", "normals"]
     assert students(three, "graph.topology=star", "graph.merge=mean") <= 1.75 * two
-    assert students(three) == pytest.approx(2.23 * two, rel=0.01)  # docs/performance.md
+    assert students(three) == pytest.approx(2.23 * two, rel=0.01)  # docs/performance-log.md

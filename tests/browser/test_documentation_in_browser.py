@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -75,6 +76,16 @@ def test_every_link_inside_the_documentation_resolves(site):
     assert broken == []
 
 
+def test_programs_find_every_page_in_llms_txt(site):
+    text = (site / "llms.txt").read_text(encoding="utf-8")
+    links = re.findall(r"^- \[[^]]+\]\(([^)]+)\): \S", text, re.MULTILINE)
+    assert len(links) > 25
+    assert [link for link in links if not (site / link / "index.html").is_file()] == []
+    whole = (site / "llms-full.txt").read_text(encoding="utf-8")
+    assert "# Troubleshooting" in whole
+    assert "## 0.1.0" in whole  # the changelog
+
+
 def test_every_page_opens_without_a_complaint(visit, site, address):
     """One page at a time in one window; what is asked for comes from the site itself."""
     page = visit(address + "/", allowed=(address, "data:", "blob:"))
@@ -90,15 +101,18 @@ def test_every_page_opens_without_a_complaint(visit, site, address):
         )
 
 
-@pytest.mark.parametrize("size", [WIDE, NARROW])
-def test_the_search_finds_a_word(visit, address, size):
+@pytest.mark.parametrize(
+    ("size", "word", "page_name"),
+    [(WIDE, "conformal", "predict"), (NARROW, "conformal", "predict"), (WIDE, "untrusted", "troubleshooting")],
+)
+def test_the_search_finds_a_word(visit, address, size, word, page_name):
     page = visit(address + "/", size=size, allowed=(address, "data:", "blob:"))
     if size is NARROW:
         page.locator("label[for=__search]").first.click()
     page.locator("input[name=query]").click()
-    page.locator("input[name=query]").press_sequentially("conformal")  # keys, as the page waits for them
+    page.locator("input[name=query]").press_sequentially(word)  # keys, as the page waits for them
     page.locator(".md-search-result__item a").first.wait_for(timeout=60_000)  # the index of all pages is made first
-    assert "predict" in page.locator(".md-search-result__list").inner_html()
+    assert page_name in page.locator(".md-search-result__list").inner_html()
     page.locator(".md-search-result__item a").first.click()
     page.wait_for_url(f"{address}/*/**")
     assert overflow(page) <= 0
