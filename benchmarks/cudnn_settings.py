@@ -2,7 +2,7 @@
 
 It trains the same run with crdkit's settings twice, with the published ones (deterministic kernels) twice, and without
 TF32, and prints the metrics, the largest difference between two runs' image scores, and the seconds. The folder
-given to ``--out`` gets the run directories. For docs/reproduce.md.
+given to ``--out`` gets the run directories. For docs/fidelity.md.
 """
 
 from __future__ import annotations

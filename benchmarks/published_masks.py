@@ -3,7 +3,7 @@
 The published code resizes the class ids of a mask as they are, where crdkit resizes 0 and 255, and labels an image
 anomalous if a pixel is left in its resized mask, where crdkit takes the folder. This scores the test split of a
 finished run, whose data must still be there, once, and prints the metrics of its maps under both: for
-docs/reproduce.md. With ``--enlarge 400`` masks are first enlarged to that size, for scans that are stored at the size
+docs/fidelity.md. With ``--enlarge 400`` masks are first enlarged to that size, for scans that are stored at the size
 of the maps.
 """
 

@@ -1,4 +1,4 @@
-"""The page Reproduce: its commands are those of the command line, and its one-line table comes out as typed."""
+"""The pages Reproduce and Fidelity: their commands are those of the command line, and its one-line table comes out as typed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from crdkit.cli import main
 from crdkit.config import RunConfig, preset_names
 
 PAGE = Path(__file__).parents[1] / "docs/reproduce.md"
+FIDELITY = PAGE.with_name("fidelity.md")
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="needs the docs beside the tests")
 
 
 def lines():
-    """Every line of the page's shell blocks."""
-    text = PAGE.read_text(encoding="utf-8")
+    """Every line of the shell blocks of both pages."""
+    text = PAGE.read_text(encoding="utf-8") + FIDELITY.read_text(encoding="utf-8")
     return [
         line
         for block in re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
