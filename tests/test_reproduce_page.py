@@ -1,4 +1,4 @@
-"""The pages Reproduce and Fidelity: their commands are those of the command line, and its one-line table comes out as typed."""
+"""The pages Reproduce and Fidelity: their commands are understood, and the one-line table comes out as typed."""
 
 from __future__ import annotations
 
