@@ -90,6 +90,8 @@ def check_data(
     errors, documents = 0, []
     for dataset, views, planned, others in _to_check(folder, given, layout, config, allow_plugins=allow_plugins):
         look = LookAtViews(views, metres=getattr(dataset.config, "scale", {}))
+        if dataset.config.registration is not None:
+            dataset.config.registration.require_known(dataset.sensors)
         checked, lines, command = check_dataset(dataset, look=look), list[str](), None
         few = warn_of_few(sum(checked.counts.get("validation", {}).values()))
         lines += [f"note: {few}"] if few else []

@@ -15,7 +15,7 @@ from crdkit._core.registry import AbsolutePath, Component, ComponentConfig, Regi
 from crdkit.data._folders import PairedFiles, require_files
 from crdkit.data._names import GOOD, SPLITS, UNLABELLED, Split, defect_folders
 from crdkit.data.images import read_mask
-from crdkit.data.parts import FilePart
+from crdkit.data.registration import Registration
 from crdkit.errors import DataError, unknown_name
 
 __all__ = [
@@ -58,6 +58,9 @@ class DatasetConfig(ComponentConfig):
         "error",
         description="what a scan that is 0 or NaN everywhere is, and with 'missing' any other sensor too: an error, or "
         "missing, which a detector trained with training.modality_dropout can do without",
+    )
+    registration: Registration | None = Field(
+        None, description="how sensors of other sizes or places are brought onto the pixels of one of them"
     )
     workers: int | None = Field(None, ge=1, le=256, description="threads that read files; None: one per core, up to 8")
     cache: AbsolutePath | None = Field(
@@ -171,13 +174,20 @@ def records_by_defect(folder: Path, split: Split, pair: Callable[[Path], Sequenc
     return records
 
 
-def read_sample(record: SampleRecord, read: Callable[[str, Path], np.ndarray], sensors: Sequence[str]) -> RawSample:
+def read_sample(
+    record: SampleRecord,
+    read: Callable[[str, Path], np.ndarray],
+    sensors: Sequence[str],
+    *,
+    registration: Registration | None = None,
+) -> RawSample:
     """Decode ``sensors`` of one sample by ``read(sensor, path)``, and its mask, with the checks of every adapter.
 
-    A normal sample without a mask file has a mask of zeros.
+    With ``registration``, that of the adapter's options, all are brought onto one grid. A normal sample without a mask
+    file has a mask of zeros.
 
     Raises:
-        DataError: a file is missing, sizes differ, or the mask of a normal sample is not empty.
+        DataError: a file is missing, sizes differ, a sensor cannot be moved, or a normal sample's mask is not empty.
         UnknownNameError: a sensor that the sample does not have.
     """
     require_files([*record.files.values(), *([record.mask_file] if record.mask_file else [])])
@@ -186,10 +196,11 @@ def read_sample(record: SampleRecord, read: Callable[[str, Path], np.ndarray], s
         if name not in record.files:
             raise unknown_name("sensor", name, record.files)
         arrays[name] = read(name, record.files[name])
+    mask = None if record.mask_file is None else read_mask(record.mask_file)
+    if registration is not None:
+        arrays, mask = _registered(record, read, arrays, mask, registration)
     sizes = {f"{record.files[name]}{record.parts.get(name, '')}": array.shape[:2] for name, array in arrays.items()}
-    mask = None
-    if record.mask_file is not None:
-        mask = read_mask(record.mask_file)
+    if record.mask_file is not None and mask is not None:
         sizes[str(record.mask_file)] = mask.shape[:2]
         if record.label == 0 and mask.any():
             raise DataError(
@@ -200,8 +211,26 @@ def read_sample(record: SampleRecord, read: Callable[[str, Path], np.ndarray], s
         found = ", ".join(f"{path} {height} x {width}" for path, (height, width) in sizes.items())
         raise DataError(
             f"sample {record.sample_id!r}: all files must have the same height x width, found {found}; "
-            "resample them to one size"
+            "resample them to one size, or say with data.registration how they lie on each other"
         )
     if mask is None and record.label == 0 and sizes:
         mask = np.zeros(next(iter(sizes.values())), np.uint8)
     return RawSample(record=record, sensors=arrays, mask=mask)
+
+
+def _registered(
+    record: SampleRecord,
+    read: Callable[[str, Path], np.ndarray],
+    arrays: Mapping[str, np.ndarray],
+    mask: np.ndarray | None,
+    registration: Registration,
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """Return the sensors that were read and the mask on the grid of the reference, for which others may be read."""
+    others = {name: record.files[name] for name in registration.also_read(arrays) if name in record.files}
+    try:
+        found, mask = registration.bring({**arrays, **{name: read(name, path) for name, path in others.items()}}, mask)
+    except DataError as error:
+        raise DataError(f"sample {record.sample_id!r}: {error}") from error
+    for name in others:
+        del found[name]
+    return found, mask

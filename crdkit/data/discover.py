@@ -178,7 +178,7 @@ def _candidates(folder: Path, trained_on: DatasetConfig) -> list[DatasetConfig]:
     loose: dict[str, Any] = {"root": folder, "category": None}
     if trained_on.name == _FALLBACK_LAYOUT:
         return [*found, trained_on.model_copy(update=loose | {"manifest": None})]
-    shared = trained_on.model_dump(include={"image_size", "on_bad_sample", "workers", "follow_links"})
+    shared = trained_on.model_dump(include={"image_size", "on_bad_sample", "workers", "follow_links", "registration"})
     return [*found, datasets.build_config({"name": _FALLBACK_LAYOUT, **shared, **loose})]
 
 

@@ -121,7 +121,7 @@ class Eyecandies(Dataset):
                 decoded[path] = _read(path, depth=name in ("depth", "xyz"), metric=raw)
             return _back_project(decoded[path]) if name == "xyz" else decoded[path]
 
-        return read_sample(record, decode, wanted)
+        return read_sample(record, decode, wanted, registration=self.config.registration)
 
     def files(self, record: SampleRecord) -> Sequence[Path]:
         """Return the files of ``record``, the one with the range of its depth, and the masks that label it."""

@@ -132,7 +132,8 @@ class Folder(Dataset):
         def read(sensor: str, path: Path) -> np.ndarray:
             return self._read(sensor, path, record.parts.get(sensor))
 
-        return read_sample(record, read, tuple(record.files) if sensors is None else sensors)
+        wanted = tuple(record.files) if sensors is None else sensors
+        return read_sample(record, read, wanted, registration=self.config.registration)
 
     def _samples(self) -> Arranged | Table:
         """Return what lists the samples: the data folder's manifest, or its folders."""

@@ -73,7 +73,8 @@ class MVTec3D(Dataset):
             UnknownNameError: a sensor that this dataset does not have.
         """
         readers = {"rgb": self._read_rgb, "xyz": self._read_xyz}
-        return read_sample(record, lambda name, path: readers[name](path), self.sensors if sensors is None else sensors)
+        wanted, registration = self.sensors if sensors is None else sensors, self.config.registration
+        return read_sample(record, lambda name, path: readers[name](path), wanted, registration=registration)
 
     def _read_rgb(self, path: Path) -> np.ndarray:
         rgb = read_image(path)

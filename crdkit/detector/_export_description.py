@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import inspect
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +117,21 @@ def _sensor(sensor: str, dtype: str, config: RunConfig, views: Mapping[str, View
         "invalid": invalid,
         "scale": scale.get(sensor),
         "stored_invalid": stored.get(sensor),
+        "registration": _registration([sensor], config),
         "meaning": "as it is delivered, any height and width; with stored_invalid, NaN where files hold that; with a "
-        "scale, what files hold times the scale; resizing and normalising are in the file",
+        "scale, what files hold times the scale; with a registration, brought onto the pixels of its reference first, "
+        "which the file does not do; resizing and normalising are in the file",
     }
+
+
+def _registration(sensors: Sequence[str], config: RunConfig) -> dict[str, Any] | None:
+    """Return how sensors were brought onto the pixels of another in training; None if they were not."""
+    registration = config.data.registration
+    moved = [name for name in sensors if registration is not None and name in registration.sensors]
+    if registration is None or not moved:
+        return None
+    values = registration.model_dump(mode="json")
+    return {**values, "sensors": {name: values["sensors"][name] for name in moved}}
 
 
 def _view(modality: str, config: RunConfig, view: View) -> dict[str, Any]:
@@ -133,6 +145,7 @@ def _view(modality: str, config: RunConfig, view: View) -> dict[str, Any]:
         "invalid": 0 if view.background_is_zero else None,
         "scale": {name: scale[name] for name in view.sensors if name in scale} or None,
         "stored_invalid": {name: invalid[name] for name in view.sensors if name in invalid} or None,
+        "registration": _registration(view.sensors, config),
         "made_by": f"{type(view).__module__}.{type(view).__qualname__}",
         "options": view.config.model_dump(mode="json"),
         "meaning": text,

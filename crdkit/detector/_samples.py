@@ -12,6 +12,7 @@ import torch
 from crdkit.config.build import build_views
 from crdkit.config.run_config import RunConfig
 from crdkit.data import Sensors
+from crdkit.data.registration import RegisteredSensors
 from crdkit.data.sensors import check_sensors, without_blank
 from crdkit.detector._inputs import SensorData, first_file, read_files, require_mapping, to_arrays
 from crdkit.detector._unusual import UsualSensors
@@ -46,6 +47,9 @@ class Preparation:
 
     def __init__(self, config: RunConfig, usual: UsualSensors) -> None:
         self.config = config
+        self._registration = config.data.registration
+        as_delivered = config.data.model_copy(update={"registration": None})
+        self._reading = config.model_copy(update={"data": as_delivered})
         self.views = build_views(config)
         self.usual = usual
         self.size = config.data.image_size
@@ -64,7 +68,18 @@ class Preparation:
             DataError: see `Detector.read`.
             UnknownNameError: see `Detector.read`.
         """
-        return read_files(files, self.config, known=self.sensors)
+        return read_files(files, self._reading, known=self.sensors)
+
+    def register(self, sensors: Mapping[str, SensorData]) -> Sensors:
+        """Return those of one sample's sensors that a view reads as arrays, on one grid.
+
+        Raises:
+            DataError: see `Detector.register`.
+        """
+        arrays = to_arrays(sensors, self._reading, wanted=self.sensors)
+        if self._registration is None or isinstance(sensors, RegisteredSensors):
+            return RegisteredSensors(arrays)
+        return self._registration.bring(arrays)[0]
 
     def measure(self, sensors: Mapping[str, SensorData], *, name: str = "") -> tuple[tuple[str, ...], Sensors]:
         """Return the modalities that lack a sensor, and the checked arrays of those that are there.
@@ -81,7 +96,7 @@ class Preparation:
         """
         require_mapping(sensors)
         self.require_sensors(sensors)
-        measured = check_sensors(to_arrays(sensors, self.config, wanted=self.sensors))
+        measured = check_sensors(self.register(sensors))
         if self._drops_blank:
             measured = without_blank(measured)
             self.require_sensors(measured)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from copy import copy
 from functools import partial
@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from crdkit._core.device import select_device
@@ -21,6 +20,7 @@ from crdkit.detector._engine import Engine
 from crdkit.detector._inputs import SensorData, first_file, require_samples
 from crdkit.detector._kept import KeptNetworks
 from crdkit.detector._predictor import Predictor
+from crdkit.detector._reading import ReadsSensors
 from crdkit.detector._samples import Preparation, PreparedSample, size_of
 from crdkit.detector._splits import score_split
 from crdkit.detector._stored import ONNX, Stored, read_parts
@@ -35,7 +35,7 @@ from crdkit.views import View
 from crdkit.views.split import LoadedSplit, stack_views
 
 
-class Detector(ComparesSensors, Stored):
+class Detector(ReadsSensors, ComparesSensors, Stored):
     """A trained detector, made by `crdkit.fit` or `Detector.load`; several threads may use it at once.
 
     Args:
@@ -97,11 +97,6 @@ class Detector(ComparesSensors, Stored):
         """The device that predictions run on."""
         return self.scorer.device
 
-    @property
-    def sensors(self) -> tuple[str, ...]:
-        """Sorted names of the raw sensors that `predict` needs or can use."""
-        return self._preparation.sensors
-
     def with_config(self, config: RunConfig) -> Detector:
         """Return a detector with the same parts, for a run that differs in what they do not depend on: data, device.
 
@@ -153,26 +148,12 @@ class Detector(ComparesSensors, Stored):
         self._predictor.compile(KeptNetworks.of(self.config.data))
         return self
 
-    def read(self, files: Mapping[str, Path | str]) -> dict[str, np.ndarray]:
-        """Read one sample's files as the detector's data set does: with its ``data.scale`` and ``data.invalid``.
-
-        Args:
-            files: by sensor name; those that `predict` can do without may be left out.
-
-        Returns:
-            The arrays that `predict` takes.
-
-        Raises:
-            DataError: a file is missing or cannot be read; the message starts with the sensor.
-            UnknownNameError: the detector has no such sensor.
-        """
-        return self._preparation.read(files)
-
     def predict(self, sensors: Mapping[str, SensorData]) -> Prediction:
         """Find defects in one sample.
 
         Args:
-            sensors: by sensor name, all of one height and width, each one of
+            sensors: by sensor name, all of one height and width, or with ``data.registration`` as their cameras
+                deliver them, each one of
 
                 - a numpy array or a torch tensor on any device, (H, W) or (H, W, C), of what the data set of the
                   training gave: images uint8, RGB; scans (H, W, 3) and depth images float, in metres, 0 or NaN where
@@ -182,7 +163,8 @@ class Detector(ComparesSensors, Stored):
                 - a Pillow image, greyscale or RGB, taken as its array is.
 
                 A detector trained with ``training.modality_dropout`` can do without some of them, if one modality has
-                all of its own. Sensors that the detector does not know are ignored.
+                all of its own. Sensors that the detector does not know are ignored. What a data set or `register`
+                has brought onto one grid (`crdkit.data.registration.RegisteredSensors`) is not moved again.
 
         Raises:
             DataError: a sensor is missing, or not what its modality reads or, see `unusual`, the training was on.
@@ -260,14 +242,6 @@ class Detector(ComparesSensors, Stored):
             return self._preparation(sensors, name=f"sample {place}")
         except DataError as error:
             raise DataError(f"sample {place}: {error}") from error
-
-    def require_sensors(self, sensors: Collection[str], *, where: str = "") -> None:
-        """Refuse samples that have only the named sensors if predictions need others.
-
-        Raises:
-            DataError: the detector needs the others, or no modality is left; the message starts with ``where``.
-        """
-        self._preparation.require_sensors(sensors, where=where)
 
     def _engine(self) -> Engine:
         return Engine(self.model, self.scorer, views=self.views)

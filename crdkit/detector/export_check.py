@@ -19,6 +19,7 @@ import torch
 from crdkit._core.progress import track
 from crdkit.config.build import build_dataset
 from crdkit.data import SampleRecord
+from crdkit.data.registration import RegisteredSensors
 from crdkit.detector import _check_worker
 from crdkit.detector._export_graph import view_input
 from crdkit.detector.detector import Detector
@@ -169,9 +170,9 @@ def _inputs(
         return
     dataset = build_dataset(detector.config)
     for record in track(found, description="reading samples", total=len(found)):
-        sensors = dict(dataset.read(record, list(detector.sensors)).sensors)
+        sensors = RegisteredSensors(dataset.read(record, list(detector.sensors)).sensors)
         if change is not None:
-            sensors = {sensor: change(array) for sensor, array in sensors.items()}
+            sensors = RegisteredSensors({sensor: change(array) for sensor, array in sensors.items()})
         views = detector.prepare(sensors, name=record.sample_id).views
         known = {**sensors, **{view_input(name): view.numpy() for name, view in views.items()}}
         yield {name: known[name][None] for name in names} | extra

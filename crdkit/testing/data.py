@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from crdkit.data import GOOD, SPLITS, UNLABELLED, Dataset, RawSample, SampleRecord, Sensors, Split, datasets
+from crdkit.data.registration import Registration
 from crdkit.data.synthetic import LAYOUTS, OBJECT_KINDS
 from crdkit.errors import ConfigError
 from crdkit.testing.examples import example_sensors
@@ -146,6 +147,7 @@ def check_dataset(name: str, options: Options | None = None, *, limit: int = 8) 
             for record in every:
                 _check_sample(f"{what}, sample {record.sample_id!r} of {split!r}", dataset, record)
             _check_threads(f"{what}, split {split!r}", dataset, every)
+            _check_registration(f"{what}, split {split!r}", dataset, every[0])
         _check_refusals(what, name, given, dataset.records("train")[0], Path(scratch))
 
 
@@ -211,6 +213,20 @@ def _check_threads(what: str, dataset: Dataset, records: Sequence[SampleRecord])
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda record: _contents(dataset.read(record)), list(records) * 2))
     require(together == alone * 2, f"{what} gives other bytes when four threads read it at once")
+
+
+def _check_registration(what: str, dataset: Dataset, record: SampleRecord) -> None:
+    """Check that one sensor is moved by a pixel if ``registration`` says so."""
+    first, *others = dataset.sensors
+    if not others:
+        return
+    move = {"method": "affine", "matrix": [[1, 0, 1], [0, 1, 0]]}
+    registration = Registration.model_validate({"reference": first, "sensors": {others[-1]: move}})
+    config = dataset.config.model_copy(update={"registration": registration})
+    found = type(dataset)(config).read(record).sensors
+    expected, _ = registration.bring(dataset.read(record).sensors)
+    same = all(np.array_equal(found[name], expected[name], equal_nan=True) for name in expected)
+    require(same, f"{what}: it ignores data.registration; give read_sample registration=self.config.registration")
 
 
 def _check_refusals(what: str, name: str, options: Options, record: SampleRecord, scratch: Path) -> None:

@@ -48,3 +48,22 @@ def require_known_sensors(dataset: Dataset, records: Sequence[SampleRecord], *, 
                     f"{key}: the data has no such sensor, but {', '.join(known)}; name one of them, or leave the "
                     f"modality out with modalities.{name}=null"
                 ) from None
+
+
+def require_registrable(dataset: Dataset, *, views: Views) -> None:
+    """Refuse a registration with sensors that the data does not have, or whose grid predictions could not know.
+
+    Raises:
+        DataError: it names a sensor that the dataset does not have.
+        ConfigError: no modality reads the reference, and its size is not given.
+    """
+    registration = dataset.config.registration
+    if registration is None:
+        return
+    registration.require_known(dataset.sensors)
+    reads = {sensor for view in views.values() for sensor in view.sensors}
+    if registration.size is None and registration.reference not in reads:
+        raise ConfigError(
+            f"data.registration.reference (={registration.reference!r}) is read by no modality, so predictions would "
+            "not know its pixels; set data.registration.size=[HEIGHT, WIDTH]"
+        )

@@ -20,7 +20,7 @@ from crdkit.data.sensors import without_blank
 from crdkit.errors import DataError
 from crdkit.views import View
 from crdkit.views._cache import CachedSplit, find_entry
-from crdkit.views.fitting import require_known_sensors
+from crdkit.views.fitting import require_known_sensors, require_registrable
 from crdkit.views.summary import SampleSummary, summarise
 
 Views = Mapping[str, View]
@@ -137,6 +137,8 @@ def list_split(dataset: Dataset, split: Split, *, views: Views, incomplete: bool
     Raises:
         DataError: see `Dataset.records`.
     """
+    if split != "test":  # what is predicted may lack sensors
+        require_registrable(dataset, views=views)
     if not incomplete:
         listed = dataset.records(split)
         require_known_sensors(dataset, listed, views=views)
