@@ -48,6 +48,9 @@ class Detector:
     def read(self, files):
         return {sensor: read_file(Path(path)) for sensor, path in files.items()}
 
+    def register(self, sensors):
+        return sensors
+
     def predict(self, sensors):
         shown = next(iter(sensors.values())).astype(np.float32)
         score = float(shown.max())

@@ -82,7 +82,7 @@ class Decider:
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", UnusualDataWarning)
-                sensors = self._detector.register(files)
+                sensors = self._detector.register(self._detector.read(files))
                 found = self._detector.predict(sensors)
         except CrdkitError as error:
             return {"event": "unreadable", **about, "detail": str(error)} if self._is_unchanged(due.files) else None
