@@ -15,6 +15,7 @@ from crdkit._core.registry import AbsolutePath, Component, ComponentConfig, Regi
 from crdkit.data._folders import PairedFiles, require_files
 from crdkit.data._names import GOOD, SPLITS, UNLABELLED, Split, defect_folders
 from crdkit.data.images import read_mask
+from crdkit.data.parts import FilePart
 from crdkit.data.registration import Registration
 from crdkit.errors import DataError, unknown_name
 
