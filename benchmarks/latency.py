@@ -164,6 +164,13 @@ def as_markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def make_environment(peers: Path) -> Path:
+    """Return the absolute path of the peers' environment; make it if it is not there."""
+    if not (peers / "bin/python").exists():
+        subprocess.run(["bash", str(PEERS / "environment.sh"), str(peers)], check=True)
+    return peers.absolute()
+
+
 def peer_versions(peers: Path | None) -> dict[str, str]:
     """Return versions in the peers' environment."""
     if peers is None:
@@ -179,8 +186,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure everything and return what is written."""
     overrides = (f"data.category={options.category}", f"training.epochs={options.epochs}", "training.device=cpu")
     config = load_config(options.preset).with_overrides(*options.overrides, *overrides)
-    if options.peers is not None and not (options.peers / "bin/python").exists():
-        subprocess.run(["bash", str(PEERS / "environment.sh"), str(options.peers)], check=True)
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory(prefix="latency-") as folder:
         work = Path(folder)
@@ -222,7 +227,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     if options.peers is not None:
-        options.peers = options.peers.absolute()
+        options.peers = make_environment(options.peers)
     result = run(options)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "latency.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

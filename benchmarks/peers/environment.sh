@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The environment of the peers that benchmarks/latency.py measures: bash benchmarks/peers/environment.sh DIR
+# The environment of the peers that benchmarks/latency.py and benchmarks/peers measure: bash benchmarks/peers/environment.sh DIR
 # It is apart from crdkit's, so that neither decides the versions of the other. 7 GB; no weights are downloaded.
 set -euo pipefail
 python3 -m venv "$1"
