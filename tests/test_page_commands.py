@@ -19,7 +19,7 @@ PAGES = [
 ]
 BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAM = get_command(app)
-STANDALONE = ["docs/certainty.md", "docs/conventions.md"]
+STANDALONE = ["docs/certainty.md", "docs/conventions.md", "docs/deploy.md"]
 """Pages whose Python needs no run and no data."""
 
 
