@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from crdkit.config.suggest import Suggestion
     from crdkit.data import Dataset
+    from crdkit.data.agreement import EdgeAgreement
     from crdkit.views import View
 
 
@@ -69,6 +70,9 @@ def check_data(
             help="Read DIR as this run does, and look at its modalities.",
         ),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="New folder for pictures: the edges of two sensors laid on each other.")
+    ] = None,
     as_json: AsJson = False,
     allow_plugins: AllowPlugins = False,
 ) -> None:
@@ -80,21 +84,23 @@ def check_data(
     from crdkit.cli.output import print_json, show
     from crdkit.cli.tables import show_check
     from crdkit.config.suggest import suggest_training
+    from crdkit.data.agreement import EdgeAgreement
     from crdkit.data.check import check_dataset
+    from crdkit.data.findings import Looks
     from crdkit.errors import CrdkitError, DataError
     from crdkit.scoring.thresholds import warn_of_few
     from crdkit.views.look import LookAtViews
 
     given = tuple(overrides or ())
     require_data_options(given)
-    errors, documents = 0, []
+    errors, documents, pictures = 0, [], dict[str, Any]()
     for dataset, views, planned, others in _to_check(folder, given, layout, config, allow_plugins=allow_plugins):
-        look = LookAtViews(views, metres=getattr(dataset.config, "scale", {}))
-        if dataset.config.registration is not None:
-            dataset.config.registration.require_known(dataset.sensors)
-        checked, lines, command = check_dataset(dataset, look=look), list[str](), None
+        look, edges = LookAtViews(views, metres=getattr(dataset.config, "scale", {})), EdgeAgreement()
+        checked, lines, command = check_dataset(dataset, look=Looks(look, edges)), list[str](), None
         few = warn_of_few(sum(checked.counts.get("validation", {}).values()))
         lines += [f"note: {few}"] if few else []
+        lines += [pair.in_words() for pair in edges.found if not pair.is_shifted]
+        pictures |= _pictures(edges, dataset, checked.folder.name, out)
         errors += checked.count("error")
         if not checked.count("error") and "train" in checked.counts:
             try:
@@ -104,16 +110,39 @@ def check_data(
             except CrdkitError as error:
                 lines.append(f"error: a training would refuse it: {error}")
                 errors += 1
-        documents.append(check(checked, others=others, command=command))
+        documents.append(check(checked, others=others, command=command, edges=edges.found))
         if as_json:
             continue
         show_check(checked)
         for line in (*(f"not the layout {name}: {reason}" for name, reason in others.items()), *lines):
             show(line)
+    _write(pictures, out)
     if as_json:
         print_json({"datasets": documents})
     if errors:
         raise DataError(f"{folder}: {errors} {'error' if errors == 1 else 'errors'} above; fix the data, or remove it")
+
+
+def _pictures(edges: EdgeAgreement, dataset: Dataset, category: str, out: Path | None) -> dict[str, Any]:
+    """Return the pictures of a category's edges by name; none if there is no folder for them."""
+    from crdkit._core.files import require_new_folder
+
+    if out is None:
+        return {}
+    require_new_folder(out)
+    return {f"{category}-{pair}": shown for pair, shown in edges.pictures(dataset).items()}
+
+
+def _write(pictures: Mapping[str, Any], out: Path | None) -> None:
+    from PIL import Image
+
+    from crdkit._core.files import new_folder
+
+    if out is None:
+        return
+    with new_folder(out) as folder:
+        for name, picture in pictures.items():
+            Image.fromarray(picture).save(folder / f"{name}.png")
 
 
 def _to_check(
@@ -128,14 +157,26 @@ def _to_check(
 
     if config is None:
         for found in recognise(folder, layout=layout):
-            yield with_data_options(found.dataset, overrides), None, None, found.others
+            yield _registrable(with_data_options(found.dataset, overrides)), None, None, found.others
         return
     run = load_config(config, allow_plugins=allow_plugins)
     if config.endswith((".yaml", ".yml")):  # a preset's modalities may be of interest in any layout
         layout = layout or run.data.name
     for found in recognise_for(run, folder, layout=layout):
         here, changed = run_on(run, found.dataset.config, *overrides)
-        yield build_dataset(here), build_views(here), Suggestion(preset=config, overrides=changed), found.others
+        yield (
+            _registrable(build_dataset(here)),
+            build_views(here),
+            Suggestion(preset=config, overrides=changed),
+            found.others,
+        )
+
+
+def _registrable(dataset: Dataset) -> Dataset:
+    """Return the dataset, if it has the sensors that are to be registered."""
+    if dataset.config.registration is not None:
+        dataset.config.registration.require_known(dataset.sensors)
+    return dataset
 
 
 def require_data_options(overrides: Sequence[str]) -> None:

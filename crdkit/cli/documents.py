@@ -8,6 +8,7 @@ from typing import Any
 
 from crdkit.config.catalogue import Entry
 from crdkit.config.options import Option
+from crdkit.data.agreement import Agreement
 from crdkit.data.check import DatasetCheck
 from crdkit.detector import Prediction
 from crdkit.runs.describe import Description
@@ -51,13 +52,16 @@ def description(described: Description) -> dict[str, Any]:
     }
 
 
-def check(checked: DatasetCheck, *, others: Mapping[str, str], command: str | None) -> dict[str, Any]:
+def check(
+    checked: DatasetCheck, *, others: Mapping[str, str], command: str | None, edges: Sequence[Agreement]
+) -> dict[str, Any]:
     """Return one data set of the document of ``crdkit data check``.
 
     Args:
         checked: what was found.
         others: why other layouts do not fit, by name.
         command: that trains on it; None if a training would refuse it.
+        edges: how the edges of two sensors agree.
     """
     return {
         "folder": str(checked.folder),
@@ -68,6 +72,7 @@ def check(checked: DatasetCheck, *, others: Mapping[str, str], command: str | No
             {"severity": finding.severity, "path": str(finding.path), "message": finding.message}
             for finding in checked.findings
         ],
+        "edges": [{**asdict(found), "is_shifted": found.is_shifted} for found in edges],
         "train": command,
     }
 

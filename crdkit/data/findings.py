@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -40,3 +40,29 @@ class Look(Protocol):
 
     def findings(self, dataset: Dataset, kept: Sequence[tuple[SampleRecord, Any]]) -> Iterable[Finding]:
         """Return what is wrong with all samples, from what was kept of them."""
+
+
+class Looks:
+    """Several looks at the same samples.
+
+    Examples:
+        >>> from crdkit.data.agreement import EdgeAgreement
+        >>> list(Looks(EdgeAgreement(), EdgeAgreement()).findings(None, []))
+        []
+    """
+
+    def __init__(self, *looks: Look) -> None:
+        self._looks = looks
+
+    def sample(self, sample: RawSample) -> tuple[Any, ...]:
+        """Return what each look keeps of one sample.
+
+        Raises:
+            DataError: the sample cannot be used.
+        """
+        return tuple(look.sample(sample) for look in self._looks)
+
+    def findings(self, dataset: Dataset, kept: Sequence[tuple[SampleRecord, tuple[Any, ...]]]) -> Iterator[Finding]:
+        """Iterate over what each look finds."""
+        for place, look in enumerate(self._looks):
+            yield from look.findings(dataset, [(record, several[place]) for record, several in kept])
