@@ -145,6 +145,14 @@ def test_a_recipe_runs_as_typed(page, desk, monkeypatch, capsys):
         assert "('depth',)" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("desk")
+def test_the_program_that_watches_runs(capsys):
+    page = (FOLDER.parent / "watch.md").read_text(encoding="utf-8")
+    (program,) = (text for language, _, text in BLOCK.findall(page) if language == "python")
+    exec(compile(program.replace("/data/line", "new"), "watch.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("3 ")
+
+
 def test_every_recipe_is_listed_and_in_the_navigation():
     index = (FOLDER / "index.md").read_text(encoding="utf-8")
     navigation = (FOLDER.parents[1] / "mkdocs.yml").read_text(encoding="utf-8")
