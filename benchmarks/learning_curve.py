@@ -76,6 +76,7 @@ def measure(base: RunConfig, *, sizes: Sequence[int], seeds: Sequence[int], out:
             outcome = sweep(
                 run, variants={"run": ()}, categories=[category], seeds=[seed], out=place_of_run / "runs", resume=True
             )
+            outcome.raise_if_skipped()  # such as a folder of another configuration
             found = outcome.summary("run").results[0].metrics
             row = {"train": size, "seed": seed, "validation": found["counts"]["validation"]}
             row["train_s"] = found["seconds"]["train"]
