@@ -96,7 +96,6 @@ def test_a_joint_optimizer_says_what_to_use(quick):
     [
         ("aggregation.name=mean", r"aggregation 'mean' was removed: use normalised_sum"),
         ("modalities.heat.name=thermal", r"modality 'thermal' was removed: use single_channel with sensor: thermal"),
-        ("modalities.polarisation={}", r"modality 'polarisation' was removed: use single_channel with sensor"),
     ],
 )
 def test_removed_parts_say_what_to_use(quick, override, message):

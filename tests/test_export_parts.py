@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from crdkit.data.synthetic import POLARISERS
 from crdkit.detector._export_onnx import open_session
 from crdkit.detector._export_plan import make_plan
 from crdkit.detector._onnx import OLDEST_TORCH, export_network
@@ -93,6 +94,14 @@ CASES = {
         {"name": "single_channel", "sensor": "heat", "range": [-3, 7.5], "missing": 2},
         {"heat": np.where(image(1, np.uint8) < 20, np.nan, image(1, np.uint16) / 5000 - 4).astype(np.float32)},
     ),
+    "polarisation": (
+        {"name": "polarisation", "largest": 0.5, "black": 700},
+        {name: image(1, np.uint16) // shade for shade, name in enumerate(POLARISERS, start=1)},
+    ),
+    "polarisation, stacked": (
+        {"name": "polarisation", "sensors": ["a"], "angles": [0, 60, 120]},
+        {"a": np.where(image(3, np.uint8) < 5, np.nan, image(3, np.uint8) / 255).astype(np.float32)},
+    ),
     "normals": ({"name": "normals", "sensor": "normals"}, {"normals": image(3, np.uint8)}),
     "normals, decoded": ({"name": "normals", "sensor": "normals", "decode": True}, {"normals": image(3, np.uint8)}),
 }
@@ -115,7 +124,7 @@ def test_a_network_gives_what_its_view_gives(case):
         assert (found[0] - expected).abs().max() <= (0 if exact else 2e-6)
 
 
-@pytest.mark.parametrize("name", ["depth", "xyz", "normals"])
+@pytest.mark.parametrize("name", ["depth", "xyz", "normals", "curvature", "roughness"])
 def test_views_of_scans_are_made_outside(name):
     view = views.build(views.build_config(name))
     stored = {"xyz": Stored(dtype="float32", channels=3)}
@@ -124,7 +133,7 @@ def test_views_of_scans_are_made_outside(name):
 
 
 def test_sensors_of_unknown_kind_are_prepared_outside():
-    for options in ({"name": "infrared"}, {"name": "lights"}):
+    for options in ({"name": "infrared"}, {"name": "lights"}, {"name": "polarisation"}):
         assert as_network(views.build(views.build_config(options)), image_size=32, stored={}) is None
 
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crdkit.data.synthetic import DEFECTS, INFRARED_DEFECTS, OBJECT_KINDS
+from crdkit.data.synthetic import DEFECTS, INFRARED_DEFECTS, OBJECT_KINDS, POLARISERS
 from crdkit.testing import check_modality, check_view, example_sensors
 from crdkit.views import View, views
 
 GEOMETRY = {"xyz", "depth", "normals"}
-COLOUR = {"rgb", *(f"image_{light}" for light in range(6))}
+COLOUR = {"rgb", *(f"image_{light}" for light in range(6)), *POLARISERS}
 INFRARED = {"infrared", "thermal", "polarisation"}
 MODES = [
     {"name": "depth", "sensor": "depth"},
@@ -22,6 +22,8 @@ MODES = [
     {"name": "normals", "sensor": "normals", "decode": True},
     {"name": "single_channel", "range": [29300, 31800]},
     {"name": "lights", "sensors": ["image_1", "rgb"]},
+    {"name": "curvature", "unit": "pixels", "scale": 3},
+    {"name": "polarisation", "sensors": ["rgb"], "angles": [0, 60, 120]},
     *({"name": "rgb", "sensor": f"image_{light}"} for light in range(6)),
 ]
 every_variant = pytest.mark.parametrize("variant", [*views.names(), *MODES], ids=str)

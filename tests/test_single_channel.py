@@ -26,7 +26,7 @@ def test_both_names_read_infrared_with_the_same_options(name: str) -> None:
     assert view.unique().tolist() == [0.5]
 
 
-@pytest.mark.parametrize("name", ["thermal", "polarisation"])
+@pytest.mark.parametrize("name", ["thermal"])
 def test_a_removed_name_says_what_to_use(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"modality '{name}' was removed: use single_channel with sensor: {name}"):
         views.build_config(name)

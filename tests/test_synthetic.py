@@ -10,6 +10,7 @@ from crdkit.data.synthetic import (
     INFRARED_DEFECTS,
     LIGHT_TENT,
     OBJECT_KINDS,
+    POLARISERS,
     SENSORS,
     SIX_LIGHTS,
     Scene,
@@ -119,6 +120,7 @@ def test_sensors_are_measured_as_one_by_one_and_in_any_order() -> None:
         "depth": ("float32", ()),
         "normals": colour,
         "infrared": ("uint16", ()),
+        **dict.fromkeys(POLARISERS, ("uint16", ())),
         **{f"image_{number}": colour for number in range(6)},
     }
     measured = together["xyz"][..., 2] > 0

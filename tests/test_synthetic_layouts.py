@@ -121,7 +121,7 @@ SMALL = {"categories": ["gear"], "train": 1, "validation": 1, "test_good": 1, "t
 
 
 def test_folder_layout(tmp_path: Path) -> None:
-    sensors = ["rgb", "xyz", "depth", "normals", "infrared", "light_0", "light_5"]
+    sensors = ["rgb", "xyz", "depth", "normals", "infrared", "light_0", "light_5", "polarisation_45"]
     out = write_folder(tmp_path / "out", sensors=sensors, **SMALL)
     endings = {"xyz": "tiff", "depth": "tiff"}
     files = [f"{sensor}/000.{endings.get(sensor, 'png')}" for sensor in sensors]

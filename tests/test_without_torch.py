@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from crdkit.data.synthetic import POLARISERS
+from crdkit.data.synthetic.sensors import LIGHT_SENSORS
 from crdkit.testing import example_sensors
 from crdkit.views import View, ViewConfig, views
 from crdkit.views.geometry import resize_bilinear
@@ -43,11 +45,16 @@ VIEWS = (
     {"name": "lights", "sensors": ["image_0", "image_3"]},
     {"name": "single_channel", "sensor": "thermal"},
     {"name": "infrared"},
+    {"name": "curvature"},
+    {"name": "roughness"},
+    {"name": "photometric_normals"},
+    {"name": "albedo"},
+    {"name": "polarisation"},
 )
 
 
 def test_every_view_gives_the_same_bytes_without_torch(tmp_path):
-    sensors = dict(example_sensors(["rgb", "xyz", "image_0", "image_3", "thermal", "infrared"], size=(70, 90)))
+    sensors = dict(example_sensors(["rgb", "xyz", *LIGHT_SENSORS, "thermal", "infrared", *POLARISERS], size=(70, 90)))
     sensors["z"] = np.ascontiguousarray(sensors["xyz"][..., 2])
     folder = tmp_path / "sample"
     folder.mkdir()

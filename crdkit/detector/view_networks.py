@@ -13,6 +13,7 @@ from torch import nn
 from crdkit.views import View
 from crdkit.views.lights import Lights
 from crdkit.views.normals import Normals
+from crdkit.views.polarisation import Polarisation, stokes_weights
 from crdkit.views.rgb import RGB
 from crdkit.views.single_channel import SingleChannel
 
@@ -157,6 +158,40 @@ def _single_channel(view: SingleChannel, *, image_size: int, stored: Mapping[str
     if known.dtype != "float32":
         limits, missing = limits or (0.0, float(np.iinfo(known.dtype).max)), None
     return _Window(image_size, sensor=sensor, limits=limits or (0.0, 1.0), missing=missing)
+
+
+class _Stokes(ViewNetwork):
+    """Degree and angle of polarisation from images behind polarisers, or from one that stacks them."""
+
+    weights: torch.Tensor
+
+    def __init__(self, image_size: int, *, options: Polarisation.Config, dtype: str) -> None:
+        super().__init__(image_size)
+        self.sensors, self.black = options.sensors, options.black
+        self.least, self.largest = options.least(dtype), options.largest
+        self.register_buffer("weights", torch.from_numpy(stokes_weights(options.angles)).float())
+
+    def forward(self, sensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        images = [sensors[name].float() for name in self.sensors]
+        planes = torch.stack(images, dim=1) if len(images) > 1 else images[0].permute(0, 3, 1, 2)
+        unknown = planes.isnan().any(dim=1, keepdim=True)
+        light = torch.where(unknown, 0, (planes - self.black).clamp_min(0))
+        resized = resize_floats(light, self.image_size)
+        stokes = (self.weights @ resized.flatten(2)).unflatten(2, resized.shape[2:])
+        parts = stokes[:, 1:] / (stokes[:, :1].clamp_min(self.least) * self.largest)
+        degree = parts.square().sum(dim=1, keepdim=True).sqrt()
+        return torch.cat([degree, (1 + parts) / 2], dim=1).clamp(0, 1)
+
+
+@as_network.register
+def _polarisation(view: Polarisation, *, image_size: int, stored: Mapping[str, Stored]) -> ViewNetwork | None:
+    options = view.config
+    channels = len(options.angles) if len(options.sensors) == 1 else 1
+    found = {stored.get(name) for name in options.sensors}
+    known = next((s for s in found if s and s.channels == channels and s.dtype in ("uint8", "uint16", "float32")), None)
+    if known is None or len(found) > 1:
+        return None
+    return _Stokes(image_size, options=options, dtype=known.dtype)
 
 
 def resize_bytes(planes: torch.Tensor, size: int) -> torch.Tensor:

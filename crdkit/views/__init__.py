@@ -57,5 +57,5 @@ class View(Component, ABC):
         return torch.from_numpy(self.array(sensors, image_size=image_size))
 
 
-_REMOVED = {name: f"use single_channel with sensor: {name}" for name in ("thermal", "polarisation")}
+_REMOVED = {"thermal": "use single_channel with sensor: thermal"}
 views: Registry[View] = Registry("modality", package=__name__, removed=_REMOVED)

@@ -96,6 +96,27 @@ def resize_float(array: np.ndarray, size: int) -> np.ndarray:
     return np.stack([np.asarray(image) for image in resized], axis=-1).reshape(size, size, *array.shape[2:])
 
 
+def resize_known(values: np.ndarray, known: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Average (H, W, C) over the known pixels that each new pixel covers; half of it must be known.
+
+    Args:
+        values: (H, W, C).
+        known: (H, W) bool.
+        size: side of the result, pixels.
+
+    Returns:
+        (size, size, C) float32, 0 where not known, and where it is known, (size, size) bool.
+
+    Examples:
+        >>> resize_known(np.array([[[4.0], [9.0]]]), np.array([[True, False]]), 1)[0]
+        array([[[4.]]], dtype=float32)
+    """
+    share = resize_float(known, size)
+    inside = share >= 0.5
+    averaged = resize_float(np.where(known[..., None], values, 0), size)
+    return np.where(inside[..., None], averaged / np.where(inside, share, 1)[..., None], 0), inside
+
+
 def resize_bilinear(planes: np.ndarray, size: int) -> np.ndarray:
     """Squash (C, H, W) float32 to ``size`` x ``size`` without antialiasing, pixel centres at halves.
 

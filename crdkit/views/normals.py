@@ -13,6 +13,7 @@ from crdkit.data.scans import measured_scan
 from crdkit.errors import DataError
 from crdkit.views import View, ViewConfig, views
 from crdkit.views._background import PlaneFit, foreground
+from crdkit.views._local_planes import LocalRegression, cut_out
 from crdkit.views.geometry import fill_holes, resize_bilinear, resize_float, scale_inside
 
 _SOBEL = {  # kernel side: (smoothing, derivative), whose outer product is the kernel
@@ -20,9 +21,6 @@ _SOBEL = {  # kernel side: (smoothing, derivative), whose outer product is the k
     5: ((1, 4, 6, 4, 1), (-1, -2, 0, 2, 1)),
     7: ((1, 6, 15, 20, 15, 6, 1), (-1, -4, -5, 0, 5, 4, 1)),
 }
-_WINDOW_REACH = 2.5  # standard deviations beyond which the Gaussian window ends
-_MIN_WIDTH = 0.8  # pixels: below it a window holds a single point, which has no slope
-_MIN_SPREAD = 0.01  # relative to the window's squared variance: points on a thinner line have no slope across it
 
 
 @views.register("normals")
@@ -131,54 +129,15 @@ def metric_normals(xyz: np.ndarray, inside: np.ndarray, *, scale: float) -> np.n
         scale: metres.
     """
     normals = np.zeros(xyz.shape, np.float32)
-    known = inside & (xyz[..., 2] != 0)
-    if not known.any():
+    patch = cut_out(xyz, inside, scale=scale)
+    if patch is None:
         return normals
-    window = _bounding_box(inside)
-    xyz, inside, known = xyz[window].astype(np.float64), inside[window], known[window]
-    points = np.where(known[..., None], xyz - xyz[known].mean(axis=0), 0)
-    widths = [max(scale / pitch, _MIN_WIDTH) if pitch else 0.0 for pitch in _pitches(xyz, known)]
-    a, b, found = _slopes(points, known, widths)
-    away = np.sign(xyz[..., 2][known].mean())  # +1: the camera looks along Z
-    unit = np.stack([away * a, -b, np.ones_like(a)], axis=-1) / np.sqrt(a * a + b * b + 1)[..., None]
-    normals[window] = np.where((found & inside)[..., None], unit, 0)
+    x, y, z = np.moveaxis(patch.points, 2, 0)
+    windows = LocalRegression(x, y, patch.known, patch.widths)
+    a, b, _ = windows.fit(z)
+    unit = np.stack([patch.away * a, -b, np.ones_like(a)], axis=-1) / np.sqrt(a * a + b * b + 1)[..., None]
+    normals[patch.box] = np.where((windows.found & patch.inside)[..., None], unit, 0)
     return normals
-
-
-def _slopes(points: np.ndarray, known: np.ndarray, widths: list[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return dz/dx and dz/dy (H, W) by weighted least squares, and where the window's points determine them."""
-    from scipy import ndimage  # type: ignore[import-untyped, unused-ignore]
-
-    def smooth(values: np.ndarray) -> np.ndarray:
-        return np.asarray(ndimage.gaussian_filter(values, widths, mode="constant", truncate=_WINDOW_REACH))
-
-    x, y, z = np.moveaxis(points, 2, 0)
-    weight = smooth(known.astype(np.float64))
-    share = 1 / np.maximum(weight, 1e-9)
-    mean_x, mean_y, mean_z = (smooth(values) * share for values in (x, y, z))
-    xx, xy, yy = (smooth(u * v) * share - p * q for u, v, p, q in (
-        (x, x, mean_x, mean_x), (x, y, mean_x, mean_y), (y, y, mean_y, mean_y)))  # fmt: skip
-    xz, yz = (smooth(u * z) * share - p * mean_z for u, p in ((x, mean_x), (y, mean_y)))
-    determinant = xx * yy - xy * xy
-    found = (weight > 1e-6) & (determinant > _MIN_SPREAD * (xx + yy) ** 2)
-    divisor = np.where(found, determinant, 1)
-    return np.where(found, (xz * yy - yz * xy) / divisor, 0), np.where(found, (yz * xx - xz * xy) / divisor, 0), found
-
-
-def _pitches(xyz: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return how far X and Y move per row and per column, metres: regression, as holes may leave no neighbours."""
-    indices = np.stack(np.nonzero(known)).astype(np.float64)
-    indices -= indices.mean(axis=1, keepdims=True)
-    lateral = xyz[known][:, :2]
-    # einsum, as BLAS threads would slow the decoders; pinv gives 0 for an axis along which there is one index
-    inverse = np.linalg.pinv(np.einsum("in,jn->ij", indices, indices), hermitian=True)
-    moves = inverse @ np.einsum("in,nk->ik", indices, lateral - lateral.mean(axis=0))
-    return np.asarray(np.hypot(moves[:, 0], moves[:, 1]))
-
-
-def _bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _sobel(depth: np.ndarray, *, axis: int, side: int) -> np.ndarray:

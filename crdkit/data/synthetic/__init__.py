@@ -13,6 +13,7 @@ from crdkit.data.synthetic.objects import OBJECT_KINDS, ObjectKind
 from crdkit.data.synthetic.scene import Camera, Scene, make_scene, sample_key, scanner_camera
 from crdkit.data.synthetic.sensors import (
     LIGHT_TENT,
+    POLARISERS,
     SENSORS,
     SIX_LIGHTS,
     Lighting,
@@ -21,6 +22,7 @@ from crdkit.data.synthetic.sensors import (
     render_infrared,
     render_lights,
     render_normals,
+    render_polarised,
     render_rgb,
     render_sensors,
     render_xyz,
@@ -42,6 +44,7 @@ __all__ = [
     "LIGHT_TENT",
     "MASK_VALUES",
     "OBJECT_KINDS",
+    "POLARISERS",
     "SENSORS",
     "SIX_LIGHTS",
     "Camera",
@@ -54,6 +57,7 @@ __all__ = [
     "render_infrared",
     "render_lights",
     "render_normals",
+    "render_polarised",
     "render_rgb",
     "render_sensors",
     "render_xyz",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crdkit.data.synthetic.polarised import behind_polariser
 from crdkit.data.synthetic.scene import Scene
 from crdkit.data.synthetic.surface import MM, Field, blur, stream
 from crdkit.errors import unknown_name
@@ -189,8 +190,22 @@ def render_infrared(scene: Scene) -> NDArray[np.uint16]:
     return np.rint(seen * 100.0).astype(np.uint16)
 
 
+def render_polarised(scene: Scene, angles: Sequence[int]) -> list[NDArray[np.uint16]]:
+    """Take a grey image through a polariser at each angle, degrees, (H, W) uint16, linear; gloss is left out."""
+    normals = render_normals(scene)
+    light = _shade(scene, LIGHT_TENT, normals=_normals(scene), occlusion=_sky_visibility(scene)).mean(axis=0)
+    images = []
+    for angle in angles:
+        noise = stream(scene.key, f"polarisation_{angle}").normal(0.0, 0.0015, light.shape)
+        seen = behind_polariser(light, normals, angle=angle) + noise
+        images.append(np.rint(np.clip(seen, 0.0, 1.0) * 65535.0).astype(np.uint16))
+    return images
+
+
 LIGHT_SENSORS = tuple(f"image_{number}" for number in range(len(SIX_LIGHTS)))
-SENSORS: tuple[str, ...] = ("rgb", "xyz", "depth", "normals", "infrared", *LIGHT_SENSORS)
+POLARISERS = {f"polarisation_{angle}": angle for angle in (0, 45, 90, 135)}
+"""Sensors behind a polariser, and its angle, degrees, from the image's right towards its top."""
+SENSORS: tuple[str, ...] = ("rgb", "xyz", "depth", "normals", "infrared", *LIGHT_SENSORS, *POLARISERS)
 """Every sensor that `render_sensors` knows."""
 
 
@@ -198,7 +213,8 @@ def render_sensors(scene: Scene, sensors: Sequence[str] = SENSORS) -> dict[str, 
     """Measure ``scene`` with each of ``sensors``: raw arrays as a dataset would read them from files.
 
     rgb and image_0 to image_5 (H, W, 3) uint8; xyz (H, W, 3) float32 metres with holes and noise; depth (H, W)
-    float32 metres without either; normals (H, W, 3) uint8, right, up and towards the camera; infrared (H, W) uint16.
+    float32 metres without either; normals (H, W, 3) uint8, right, up and towards the camera; infrared (H, W) uint16;
+    polarisation_0, _45, _90 and _135 (H, W) uint16.
 
     Raises:
         UnknownNameError: a sensor that is not in `SENSORS`.
@@ -216,6 +232,10 @@ def render_sensors(scene: Scene, sensors: Sequence[str] = SENSORS) -> dict[str, 
     lightings = [SIX_LIGHTS[LIGHT_SENSORS.index(name)] for name in lights]
     images = render_lights(scene, lightings, names=lights) if lights else []
     measured: dict[str, NDArray[Any]] = dict(zip(lights, images, strict=True))
+    polarised = [name for name in sensors if name in POLARISERS]
+    if polarised:
+        seen = render_polarised(scene, [POLARISERS[name] for name in polarised])
+        measured |= dict(zip(polarised, seen, strict=True))
     others: dict[str, Callable[[Scene], NDArray[Any]]] = {
         "rgb": render_rgb,
         "xyz": render_xyz,

@@ -13,6 +13,7 @@ from crdkit.data.synthetic.defects import DEFECTS, INFRARED_DEFECTS
 from crdkit.data.synthetic.scene import TABLE_SIDE, Camera, scanner_camera
 from crdkit.data.synthetic.sensors import (
     LIGHT_SENSORS,
+    POLARISERS,
     render_depth,
     render_rgb,
     render_sensors,
@@ -179,6 +180,7 @@ def _write_eyecandies_sample(sample: Sample, camera: Camera, seed: int) -> None:
 FOLDER_SENSORS: dict[str, str] = {
     **{name: name for name in ("rgb", "xyz", "depth", "normals", "infrared")},
     **{f"light_{number}": name for number, name in enumerate(LIGHT_SENSORS)},
+    **{name: name for name in POLARISERS},
 }
 """Every sensor that `write_folder` can write, by the name of its folder."""
 
@@ -198,9 +200,9 @@ def write_folder(
     """Write synthetic categories as one folder per sensor and return ``out``.
 
     Folders: ``<out>/<category>/{train,validation,test}/{good,<defect>}/<sensor>``, and ``test/<defect>/mask``, whose
-    8-bit PNGs are 255 where anomalous. xyz and depth are float32 TIFF in metres, infrared is 16-bit PNG, the others
-    8-bit PNG. With infrared among the sensors there are defects that only it can see. The other arguments are those
-    of `write_mvtec3d`, which draws the same samples; ``validation=0`` writes no such folder.
+    8-bit PNGs are 255 where anomalous. xyz and depth are float32 TIFF in metres, infrared and polarisation_* 16-bit
+    PNG, the others 8-bit PNG. With infrared among the sensors there are defects that only it can see. The other
+    arguments are those of `write_mvtec3d`, which draws the same samples; ``validation=0`` writes no such folder.
 
     Raises:
         UnknownNameError: a category that is not in `OBJECT_KINDS`, or a sensor that is not in `FOLDER_SENSORS`.
