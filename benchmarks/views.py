@@ -1,15 +1,16 @@
-"""How long each view takes of one synthetic sample, in one thread.
+"""How long each view takes of one synthetic sample: CPU time of one process, which other processes hardly change.
 
     python -m benchmarks.views --size 256 --repeats 9
 
-prints the median of ``--repeats`` calls after one that does not count, in milliseconds, as rows of a table.
+prints the median of ``--repeats`` calls after one that does not count, in milliseconds, as rows of a table. Set
+OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
 
 import argparse
 from statistics import median
-from time import perf_counter
+from time import process_time
 
 from crdkit.testing import example_sensors
 from crdkit.views import View, views
@@ -20,9 +21,9 @@ def milliseconds(view: View, *, size: int, repeats: int) -> float:
     sensors = example_sensors(view.sensors, size=(size, size))
     seconds = []
     for _ in range(repeats + 1):
-        start = perf_counter()
+        start = process_time()
         view.array(sensors, image_size=size)
-        seconds.append(perf_counter() - start)
+        seconds.append(process_time() - start)
     return 1000 * median(seconds[1:])
 
 
@@ -30,11 +31,11 @@ def main() -> None:
     """Print a row per registered view."""
     parser = argparse.ArgumentParser(description="How long each view takes of one synthetic sample.")
     parser.add_argument("--size", type=int, default=256, help="pixels a side, of the sensors and of the view")
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=9, help="calls that count")
     options = parser.parse_args()
     for name in views.names():
         view = views.build(views.build_config(name))
-        print(f"| `{name}` | {milliseconds(view, size=options.size, repeats=options.repeats):.0f} |")
+        print(f"| `{name}` | {milliseconds(view, size=options.size, repeats=options.repeats):.1f} |")
 
 
 if __name__ == "__main__":

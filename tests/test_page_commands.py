@@ -19,7 +19,13 @@ PAGES = [
 ]
 BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAM = get_command(app)
-STANDALONE = {"docs/certainty.md": 1, "docs/configure.md": 1, "docs/conventions.md": 1, "docs/deploy.md": 1}
+STANDALONE = {
+    "docs/certainty.md": 1,
+    "docs/configure.md": 1,
+    "docs/conventions.md": 1,
+    "docs/deploy.md": 1,
+    "docs/views.md": 1,
+}
 """Pages, and how many of their first Python blocks need no run and no data."""
 
 

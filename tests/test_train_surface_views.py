@@ -32,6 +32,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_folder(root, categories=["capsule"], size=48, sensors=["xyz", *LIGHTS, *POLARISERS], **counts)
 
 
+@pytest.mark.usefixtures("without_reports")
 def test_five_views_of_nine_sensors_are_trained_and_predict(parts: Path, tmp_path: Path) -> None:
     directions = [[0, -0.785, 0.62], [0.785, 0, 0.62], [0, 0.785, 0.62], [-0.785, 0, 0.62]]
     teacher = {"name": "timm", "model": "test_resnet", "pretrained": False}

@@ -169,6 +169,10 @@ def linear_stack(images: Sensors, *, gamma: float) -> list[np.ndarray]:
 
     Raises:
         DataError: an image has another dtype or shape, or differs from the first in height or width.
+
+    Examples:
+        >>> linear_stack({"left": np.array([[0, 255]], np.uint8)}, gamma=2.2)[0].shape
+        (1, 2, 1)
     """
     first = next(iter(images))
     linear = []
