@@ -51,7 +51,7 @@ def estimate_directions(
         >>> ball = np.stack([right, up, np.sqrt(1 - right**2 - up**2)], axis=-1)
         >>> lights = {"a": (0.6, 0, 0.8), "b": (-0.3, 0.5, 0.81), "c": (-0.3, -0.5, 0.81)}
         >>> sample = {name: np.uint16(60_000 * np.clip(ball @ light, 0, 1)) for name, light in lights.items()}
-        >>> np.round(estimate_directions([sample], sensors=list("abc"), gamma=1), 1).tolist()
+        >>> (np.round(estimate_directions([sample], sensors=list("abc"), gamma=1), 1) + 0.0).tolist()
         [[0.6, 0.0, 0.8], [-0.3, 0.5, 0.8], [-0.3, -0.5, 0.8]]
     """
     brightness = _lit_everywhere(samples, sensors=sensors, gamma=gamma)

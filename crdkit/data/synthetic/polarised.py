@@ -35,7 +35,7 @@ def diffuse_degree(front: Field) -> Field:
 
     Examples:
         >>> diffuse_degree(np.array([1.0, 0.5])).round(3).tolist()
-        [0.0, 0.095]
+        [0.0, 0.096]
     """
     n, cosine = _REFRACTION, np.clip(front, 0.0, 1.0)
     sine2 = 1 - cosine**2
