@@ -1,6 +1,6 @@
 """How surely `crdkit data check` notices that two sensors lie apart: shifts of one of them, over whole splits.
 
-    python -m benchmarks.registration [--scans 12] [--seeds 0 1 2] [--real FOLDER]
+    python -m benchmarks.registration [--scans 12] [--seeds 0 1 2] [--category gear] [--real FOLDER]
 
 Synthetic categories are rendered at 256 x 256, every sensor with every other. FOLDER holds cable_gland/ of MVTec 3D-AD.
 Shifts are cut out of the images, so that no border tells of them: 4, 2 and 0 pixels in eight directions.
@@ -62,11 +62,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scans", type=int, default=12)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--category", nargs="*", default=list(OBJECT_KINDS))
     parser.add_argument("--real", type=Path)
     given = parser.parse_args()
     shifts = [(0, 0), *((n * down, n * right) for n in (2, 4) for down, right in DIRECTIONS)]
     sources = [(f"{kind}, seed {seed}", lambda k=kind, s=seed: synthetic(k, scans=given.scans, seed=s))
-               for kind in OBJECT_KINDS for seed in given.seeds]  # fmt: skip
+               for kind in given.category for seed in given.seeds]  # fmt: skip
     if given.real:
         sources.append(("cable_gland (real)", lambda: real(given.real)))
     print("| category | pairs | scans | warns at 0 | at 2 | at 4 | shift found at 4 | correlation unmoved |")
