@@ -119,6 +119,17 @@ def test_the_python_program_says_what_it_needs(exported, sample, depth, inputs, 
     assert "Traceback" not in done.stderr
 
 
+def test_the_python_program_registers_nothing(exported, sample, depth, tmp_path):
+    file = Path(shutil.copytree(exported.parent, tmp_path / "export")) / exported.name
+    about = json.loads(file.with_suffix(".json").read_text())
+    for entry in about["inputs"]:
+        entry["registration"] = {"reference": "xyz"} if entry["name"] == "rgb" else None
+    file.with_suffix(".json").write_text(json.dumps(about))
+    done = predict(file, f"rgb={sample['rgb']}", f"depth_view={depth}")
+    assert done.returncode != 0
+    assert "rgb must be registered first" in done.stderr
+
+
 def test_a_scan_that_no_view_can_be_made_of_is_one_line(exported, tmp_path):
     np.save(tmp_path / "scan.npy", np.ones((64, 64), np.uint8))
     done = prepare(exported, f"xyz={tmp_path / 'scan.npy'}", "--out", tmp_path / "views")

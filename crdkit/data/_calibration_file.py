@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from crdkit._core.documents import parse_json, parse_yaml
 from crdkit.errors import ConfigError, first_line, shorten
 
 _KNOWN_AS = {
@@ -57,6 +56,8 @@ def _read(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it is missing, too large, or something else.
     """
+    from crdkit._core.documents import parse_json, parse_yaml
+
     try:
         size = path.stat().st_size
         if size > _MAX_BYTES:

@@ -22,6 +22,8 @@ READERS = {".npy": np.load, ".tif": tifffile.imread, ".tiff": tifffile.imread}
 def read(file, entry):
     """Return one input, as a batch of one; a prepared view is not converted again."""
     array = READERS.get(Path(file).suffix.lower(), lambda name: np.asarray(Image.open(name)))(file)
+    if entry["kind"] == "sensor" and entry.get("registration"):
+        raise SystemExit(f"{file}: {entry['name']} must be registered first, which this program does not do")
     if entry["kind"] == "sensor" and entry.get("stored_invalid") is not None:
         array = np.where(array == entry["stored_invalid"], np.float32(np.nan), array).astype(np.float32)
     if entry["kind"] == "sensor" and entry.get("scale"):  # files hold another unit than the detector reads
