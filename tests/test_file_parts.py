@@ -129,7 +129,7 @@ def test_what_is_no_part_is_refused(text):
         split_part(text)
 
 
-@pytest.mark.parametrize("text", ["a#1/b.tif", "a.txt#page=1", "#.png", "a.tif"])
+@pytest.mark.parametrize("text", ["a#1/b.tif", "a.png#1/b.tif", "a.tif#2.tif", "a.txt#page=1", "#.png", "a.tif"])
 def test_other_names_with_the_mark_are_names(text):
     assert split_part(text) == (text, None)
 

@@ -125,6 +125,13 @@ def test_heat_in_a_table(folder, capsys):
     )
 
 
+def test_a_folder_that_nobody_described(folder, capsys):
+    make(BLOCKS["text", "line3"], folder)
+    run("line3")
+    out = capsys.readouterr().out.replace(str(folder.resolve()), "/data")
+    assert out == BLOCKS["text", "line3/output"]
+
+
 def test_the_manifest_of_the_page_is_read(folder):
     (folder / "manifest.yaml").write_text(BLOCKS["yaml", "manifest.yaml"], encoding="utf-8")
     for part in ("monday", "tuesday", "wednesday", "thursday/fine", "thursday/scratched"):

@@ -13,6 +13,7 @@ from crdkit.cli.arguments import ListsOfValues
 from crdkit.cli.data import check_data, make_data
 from crdkit.cli.decide import decide
 from crdkit.cli.export import export
+from crdkit.cli.importing import import_data
 from crdkit.cli.look import describe, list_names
 from crdkit.cli.predict import predict
 from crdkit.cli.report import report
@@ -40,8 +41,9 @@ app.command(rich_help_panel=RUN, cls=ListsOfValues)(sweep)
 app.command(rich_help_panel=LOOK)(describe)
 app.command("list", rich_help_panel=LOOK)(list_names)
 
-data = typer.Typer(help="Write synthetic data, or check your own.", no_args_is_help=True)
+data = typer.Typer(help="Write synthetic data, or import and check your own.", no_args_is_help=True)
 data.command("make")(make_data)
+data.command("import")(import_data)
 data.command("check")(check_data)
 app.add_typer(data, name="data", rich_help_panel=DATA)
 

@@ -56,7 +56,10 @@ class Suggestion:
 
 
 def suggest_training(
-    dataset: Dataset, *overrides: str, normal: Mapping[str, Sequence[SensorSummary]] | None = None
+    dataset: Dataset,
+    *overrides: str,
+    normal: Mapping[str, Sequence[SensorSummary]] | None = None,
+    plain: Collection[str] = (),
 ) -> Suggestion:
     """Return a training on ``dataset`` and check on a sample that its modalities can read the sensors.
 
@@ -68,6 +71,7 @@ def suggest_training(
         dataset: its training split is looked at.
         overrides: ``data.*`` keys that the training has too.
         normal: what the normal samples hold, by sensor; None to look at some of the training split.
+        plain: sensors with one channel that measure no distances, whatever they are called.
 
     Raises:
         ConfigError: an override is refused.
@@ -99,7 +103,13 @@ def suggest_training(
     modalities, notes = (
         ([], [])
         if config.name in _PRESETS
-        else _modalities(samples, RunConfig.preset(preset), metres=getattr(config, "scale", {}), normal=normal)
+        else _modalities(
+            samples,
+            RunConfig.preset(preset),
+            metres=getattr(config, "scale", {}),
+            normal=normal,
+            plain=plain,
+        )
     )
     suggestion = Suggestion(preset=preset, overrides=(*where, *modalities), notes=tuple(notes))
     run = suggestion.config()
@@ -135,6 +145,7 @@ def _modalities(
     *,
     metres: Collection[str],
     normal: Mapping[str, Sequence[SensorSummary]] | None,
+    plain: Collection[str],
 ) -> tuple[list[str], list[str]]:
     """Return the overrides that give every sensor a modality, and what was guessed."""
     known = {(view.config.name, *view.sensors): name for name, view in build_views(preset).items()}
@@ -144,7 +155,7 @@ def _modalities(
     wanted: dict[str, str] = {}
     for sensor in samples[0][1]:
         arrays = [sensors[sensor] for _, sensors in samples if sensor in sensors]
-        kind, options = _kind(sensor, arrays[0], metres=sensor in metres), ""
+        kind, options = _kind(sensor, arrays[0], metres=sensor in metres, plain=sensor in plain), ""
         if (kind, sensor) in known:
             kept.add(known[kind, sensor])
             continue
@@ -170,10 +181,19 @@ def _modalities(
     return [*scales, *removed, *wanted.values()], notes
 
 
-def _kind(sensor: str, array: np.ndarray, *, metres: bool) -> str:
-    """Return the view that reads such an array; ``metres``: whether `data.scale` brings it to metres."""
+def _kind(sensor: str, array: np.ndarray, *, metres: bool, plain: bool) -> str:
+    """Return the view that reads such an array.
+
+    Args:
+        sensor: its name.
+        array: of one sample.
+        metres: whether `data.scale` brings it to metres.
+        plain: whether it is no distance, whatever its name says.
+    """
     if array.ndim == 3:
         return "rgb" if array.dtype == np.uint8 else "depth"
+    if plain:
+        return "single_channel"
     if metres and np.nanmax(array) <= MAX_METRES:
         return "depth"
     if array.dtype != np.uint8 and is_like_depth(sensor):

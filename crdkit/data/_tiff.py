@@ -34,9 +34,7 @@ def read_page(path: Path, page: int | None = None) -> np.ndarray:
     """
     import tifffile
 
-    log = logging.getLogger("tifffile")
-    if not log.handlers:
-        log.addHandler(logging.NullHandler())  # or what it logs of a damaged file is printed beside our own message
+    keep_quiet()
     data = read_bytes(path)
     try:
         _check_directory(data)
@@ -59,6 +57,13 @@ def read_page(path: Path, page: int | None = None) -> np.ndarray:
             "in a manifest: file.tiff#page=1"
         )
     return array
+
+
+def keep_quiet() -> None:
+    """Print nothing of what tifffile logs of a damaged file: our own message says it."""
+    log = logging.getLogger("tifffile")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
 
 
 def _checked(page: object, path: Path, data: bytes) -> tifffile.TiffPage:

@@ -41,8 +41,8 @@ class FilePart:
 def split_part(text: str) -> tuple[str, FilePart | None]:
     """Return a path, or a manifest's pattern, without the part that it names at its end, and that part.
 
-    A ``#`` counts only behind the ending of an image, or behind a pattern's ``*`` at the end: no image that is read is
-    called so.
+    A ``#`` counts only behind the ending of an image, or behind a pattern's ``*``, if the text does not end as an image
+    does: no file that is read is called so.
 
     Raises:
         ValueError: what follows it is no part.
@@ -52,7 +52,7 @@ def split_part(text: str) -> tuple[str, FilePart | None]:
         (('scans/07.tiff', FilePart(page=2, channels=None)), ('#3/07.png', None))
     """
     path, mark, settings = text.rpartition(_MARK)
-    if not mark or not path.lower().endswith((*SUFFIXES, "*")):
+    if not mark or text.lower().endswith(SUFFIXES) or not path.lower().endswith((*SUFFIXES, "*")):
         return text, None
     found: dict[str, tuple[int, int]] = {}
     for setting in settings.split("&"):
