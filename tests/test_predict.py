@@ -172,7 +172,7 @@ def test_a_failure_at_the_end_leaves_nothing(finished, scans, tmp_path, monkeypa
     def stop(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("crdkit.detector._pictures.Pictures.colour", stop)
+    monkeypatch.setattr("crdkit.detector.files.colour", stop)
     assert main(["--quiet", "predict", str(finished), str(scans), "--out", str(tmp_path / "out")]) == 130
     assert list(tmp_path.iterdir()) == []
 

@@ -128,8 +128,8 @@ class Ranks:
 
 
 @contextmanager
-def claim(lock_file: Path) -> Iterator[bool]:
-    """Hold ``lock_file`` for the block, or yield False at once if another process holds it.
+def claim(lock_file: Path, *, wait_s: float = 0.0) -> Iterator[bool]:
+    """Hold ``lock_file`` for the block, or yield False if another process still holds it after ``wait_s``.
 
     Raises:
         CrdkitError: the file system does not support locks.
@@ -138,7 +138,7 @@ def claim(lock_file: Path) -> Iterator[bool]:
 
     lock = FileLock(lock_file)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait_s)
     except Timeout:
         yield False
         return

@@ -77,11 +77,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         require_new_folder(path)
         partial.mkdir(parents=True)
         yield partial
-        require_new_folder(path)  # another process may have been quicker
-        if target.exists():  # it is empty; some systems cannot rename onto an existing folder
-            (target / LOCK).unlink(missing_ok=True)
-            target.rmdir()
-        partial.rename(target)
+        move_folder(partial, path)
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
@@ -94,9 +90,29 @@ def require_new_folder(path: Path) -> None:
     Raises:
         CrdkitError: ``path`` exists and is not an empty folder.
     """
-    target = path.expanduser().resolve()
-    if target.exists() and not is_empty(target):
+    if not is_new_folder(path):
         raise CrdkitError(f"{path} exists and is not an empty folder; choose another one or delete it first")
+
+
+def is_new_folder(path: Path) -> bool:
+    """Return whether ``path`` does not exist or is an empty folder, see `is_empty`."""
+    target = path.expanduser().resolve()
+    return not target.exists() or is_empty(target)
+
+
+def move_folder(folder: Path, path: Path) -> None:
+    """Give a complete ``folder`` the name ``path``.
+
+    Raises:
+        CrdkitError: another process was quicker: it exists and is not an empty folder.
+        OSError: it cannot be moved.
+    """
+    require_new_folder(path)
+    target = path.expanduser().resolve()
+    if target.exists():  # it is empty; some systems cannot rename onto an existing folder
+        (target / LOCK).unlink(missing_ok=True)
+        target.rmdir()
+    folder.rename(target)
 
 
 def is_empty(path: Path) -> bool:

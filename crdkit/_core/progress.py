@@ -62,10 +62,10 @@ def track(
 class Overall:
     """Progress over long tasks that show their own; see `overall`."""
 
-    def __init__(self, description: str, *, total: int, done: int) -> None:
-        self._description, self._total = description, total
+    def __init__(self, description: str, *, total: int, done: int, every_s: float) -> None:
+        self._description, self._total, self._every = description, total, every_s
         self._first = self._done = done
-        self._start = time.monotonic()
+        self._start = self._said = time.monotonic()
         self._task: TaskID | None = None
         if _bars is not None:
             self._task = _bars.add_task(description, total=total, completed=done, left="")
@@ -76,33 +76,35 @@ class Overall:
         """Show that ``done`` of all tasks are done; the time left is estimated from those done since the start."""
         if done == self._done:
             return
-        self._done = done
-        elapsed = time.monotonic() - self._start
+        self._done, now = done, time.monotonic()
+        elapsed = now - self._start
         left = elapsed / max(done - self._first, 1) * (self._total - done)
         if _bars is not None and self._task is not None:
             _bars.update(self._task, completed=done, left=f"{left:.0f} s")
-        else:
+        elif not left or now - self._said >= self._every:
+            self._said = now
             say(
                 f"{self._description}: {done}/{self._total}{f', {left:.0f} s left' if left else f' in {elapsed:.1f} s'}"
             )
 
 
 @contextmanager
-def overall(description: str, *, total: int, done: int = 0) -> Iterator[Overall]:
+def overall(description: str, *, total: int, done: int = 0, every_s: float = 0.0) -> Iterator[Overall]:
     """Show progress over tasks that may each call `track`: both bars on a terminal, elsewhere a line per task.
 
     Args:
         description: the words before the bar.
         total: how many tasks there are.
         done: how many of them were done before.
+        every_s: seconds between two plain lines if standard error is not a terminal.
     """
     global _bars
     if _quiet or not sys.stderr.isatty():
-        yield Overall(description, total=total, done=done)
+        yield Overall(description, total=total, done=done, every_s=every_s)
         return
     with _new_bars() as _bars:
         try:
-            yield Overall(description, total=total, done=done)
+            yield Overall(description, total=total, done=done, every_s=every_s)
         finally:
             _bars = None
 

@@ -82,6 +82,14 @@ Attributed = Annotated[
     typer.Option(metavar="alarms|always|never", help="Which samples to say for, which modality raised the fused map."),
 ]
 
+Share = Annotated[
+    bool,
+    typer.Option(
+        "--share",
+        help="Share the samples with all processes that run this command, and do only what is missing; ranks do.",
+    ),
+]
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document; its keys are documented.")]
 """For every command that prints a table."""
 Preset = Annotated[

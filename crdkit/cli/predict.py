@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from crdkit.cli.arguments import AllowPlugins, AsJson, Attributed, CompileFirst, UnusualSensors
+from crdkit.cli.arguments import AllowPlugins, AsJson, Attributed, CompileFirst, Share, UnusualSensors
 from crdkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from crdkit.detector import Detector
-    from crdkit.detector.files import Inputs
+    from crdkit.detector.files import Inputs, Written
 
 
 def predict(
@@ -30,6 +30,7 @@ def predict(
         Path | None, typer.Option(help="New folder for scores.csv, predictions.jsonl, maps, masks and overlays.")
     ] = None,
     *,
+    share: Share = False,
     compile_first: CompileFirst = False,
     as_json: AsJson = False,
     as_lines: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a line, sample by sample.")] = False,
@@ -39,32 +40,37 @@ def predict(
 ) -> None:
     """Score new samples: print a table, or write scores, maps, masks and overlays (--out)."""
     from crdkit._core.files import require_new_folder
+    from crdkit.cli.sharing import begin_sharing
     from crdkit.detector import Unusual, WhenAttributed
-    from crdkit.detector.files import open_detector
+    from crdkit.detector.files import open_detector, write_predictions
+    from crdkit.detector.sharing import share_predictions
 
     if as_lines and (as_json or out is not None):
         other = "--json" if as_json else "--out, whose folder holds them as predictions.jsonl"
         raise ConfigError(f"give --jsonl or {other}")
+    ranks = begin_sharing(share, out)
     detector, samples = open_detector(folder, inputs, allow_plugins=allow_plugins)
     detector.unusual = cast(Unusual, unusual)  # both are checked there
     detector.attribution = cast(WhenAttributed, attribution)
-    if out is not None:
+    if out is not None and ranks is None:
         require_new_folder(out)
     if compile_first:
         detector.compile()
-    if out is not None:
-        _write(detector, samples, out, as_json=as_json)
+    if out is not None and ranks is not None:
+        written = share_predictions(detector, samples, out, source=folder, options={"compile": compile_first})
+        if ranks.is_main:
+            _show(detector, written, out, as_json=as_json)
+    elif out is not None:
+        _show(detector, write_predictions(detector, samples, out), out, as_json=as_json)
     elif as_json or as_lines:
         _print_documents(detector, samples, as_lines=as_lines)
     else:
         _print_table(detector, samples)
 
 
-def _write(detector: Detector, samples: Inputs, out: Path, *, as_json: bool) -> None:
+def _show(detector: Detector, written: Written, out: Path, *, as_json: bool) -> None:
     from crdkit.cli.output import print_json
-    from crdkit.detector.files import write_predictions
 
-    written = write_predictions(detector, samples, out)
     if as_json:
         print_json({"out": str(out), **written._asdict()})
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from crdkit.cli.arguments import AllowPlugins, AsJson, Overrides, Preset, UnusualSensors, one_choice
+from crdkit.cli.arguments import AllowPlugins, AsJson, Overrides, Preset, Share, UnusualSensors, one_choice
 
 if TYPE_CHECKING:
     from crdkit.runs.curves import Log
@@ -84,22 +84,34 @@ def evaluate(
     intervals: Annotated[
         bool, typer.Option("--intervals", help="Add a 95 % interval of each metric, and errors at the threshold.")
     ] = False,
+    share: Share = False,
     as_json: AsJson = False,
     allow_plugins: AllowPlugins = False,
     unusual: UnusualSensors = "error",
 ) -> None:
     """Print the metrics of a finished run on its own test split, or on other data (data.root=...)."""
     from crdkit.cli.output import print_json, show
+    from crdkit.cli.sharing import begin_sharing
     from crdkit.cli.tables import intervals_table, show_metrics
     from crdkit.config import load_config
     from crdkit.detector import Unusual
     from crdkit.errors import ConfigError
     from crdkit.paper.checkpoints import evaluate_published
     from crdkit.runs.evaluate import evaluate_run
+    from crdkit.runs.sharing import share_evaluation
     from crdkit.scoring.certainty import describe_decisions
 
-    if published is None:
-        choice = cast(Unusual, unusual)  # which it checks
+    ranks = begin_sharing(share, out)
+    choice = cast(Unusual, unusual)  # which is checked
+    if ranks is not None and out is not None and published is None:
+        metrics = share_evaluation(
+            run, *(overrides or ()), out=out, allow_plugins=allow_plugins, unusual=choice, intervals=intervals
+        )
+        if not ranks.is_main:
+            return
+    elif ranks is not None:
+        raise ConfigError("--share, and ranks, are for finished runs; evaluate the detector that --published writes")
+    elif published is None:
         metrics = evaluate_run(
             run, *(overrides or ()), out=out, allow_plugins=allow_plugins, unusual=choice, intervals=intervals
         )

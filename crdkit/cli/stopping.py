@@ -14,6 +14,7 @@ from types import FrameType
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 _RESUMABLE = ("train", "sweep")
+_SHARED = ("predict", "evaluate")
 
 
 class Terminated(SystemExit):
@@ -46,13 +47,19 @@ def how_to_go_on(arguments: Sequence[str] | None) -> str:
     Examples:
         >>> how_to_go_on(["-q", "train", "quick", "data.root=my scans", "--out", "runs/a", "--overwrite"])
         "; go on with: crdkit -q train quick 'data.root=my scans' --out runs/a --resume"
+        >>> how_to_go_on(["predict", "runs/a", "scans", "--out", "found", "--share"])
+        '; go on with the same command'
         >>> how_to_go_on(["data", "check", "scans"])
         ''
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if next((word for word in given if not word.startswith("-")), None) not in _RESUMABLE:
+    command = next((word for word in given if not word.startswith("-")), None)
+    ranks = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if command in _SHARED and (ranks or "--share" in given):
+        return "; go on with the same command"
+    if command not in _RESUMABLE:
         return ""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the launcher's part of the command is not known here
+    if ranks:  # the launcher's part of the command is not known here
         return "; go on with the same command and --resume"
     again = [word for word in given if word not in ("--overwrite", "--resume")]
     return f"; go on with: {shlex.join(['crdkit', *again, '--resume'])}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,82 +15,94 @@ from crdkit.report.marks import MAX_MARKED, mark_regions
 from crdkit.scoring.regions import Region
 
 MAX_MAPS, MAX_VALUES = 4096, 512  # which set the colour scale of overlays
+MAPS, BRANCHES, MASKS, OVERLAYS = "anomaly_maps", "branch_maps", "masks", "overlays"
+KINDS = (MAPS, MASKS, OVERLAYS)
+"""Folders of files by sample; those of `BRANCHES` lie in one folder more."""
+
+
+class Drawn(NamedTuple):
+    """What an overlay needs besides the files of its sample."""
+
+    name: str
+    """Of the files, without an ending."""
+    regions: list[Region]
+    """The highest of them."""
 
 
 class Pictures:
-    """Writes the maps of one sample after the other; overlays are coloured once the scale of all is known.
+    """Writes the maps of one sample after the other, and keeps what `colour` turns into overlays.
 
     Args:
         folder: where they go.
-        modalities: of the detector, in order.
+        under: where pictures are kept until they are coloured; it may be that of the overlays.
+        total: how many samples there are.
+        size: samples of a share, see `crdkit._core.shares`; the values of its first one are always kept.
     """
 
-    def __init__(self, folder: Path, modalities: Sequence[str]) -> None:
-        self._folder = folder
-        self._modalities = modalities
-        self._written: list[tuple[PurePosixPath, list[Region]]] = []
-        self._values = _ValueSample()
+    def __init__(self, folder: Path, *, under: Path, total: int, size: int) -> None:
+        self._folder, self._under, self._size = folder, under, size
+        self._every = 1
+        while self._every * MAX_MAPS < total:
+            self._every *= 2
+        self._share = -1
+        self.drawn: list[Drawn] = []
+        """Of the samples so far."""
+        self.values: list[np.ndarray] = []
+        """Some values of the fused map of some samples, for `colour`, in bounded memory."""
 
-    @property
-    def count(self) -> int:
-        """Number of samples so far."""
-        return len(self._written)
-
-    def add(self, record: SampleRecord, picture: np.ndarray, found: Prediction) -> None:
-        """Write a sample's maps and its mask, and keep its picture, (H, W, 3) uint8, where the overlay will be."""
+    def add(self, place: int, record: SampleRecord, picture: np.ndarray, found: Prediction) -> None:
+        """Write a sample's maps and its mask, and keep its picture, (H, W, 3) uint8, and its ``place`` among all."""
         import tifffile
 
-        name = _file_name(record)
-        tifffile.imwrite(self._path("anomaly_maps", name, ".tiff"), found.anomaly_map)
+        name = file_name(record)
+        tifffile.imwrite(_path(self._folder / MAPS, name, ".tiff"), found.anomaly_map)
         for modality, values in found.maps.items():
-            tifffile.imwrite(self._path(f"branch_maps/{modality}", name, ".tiff"), values)
+            tifffile.imwrite(_path(self._folder / BRANCHES / modality, name, ".tiff"), values)
         if found.mask is not None:
-            _write_png(self._path("masks", name, ".png"), found.mask.astype(np.uint8) * np.uint8(255))
-        _write_png(self._path("overlays", name, ".png"), picture)
-        self._values.add(found.anomaly_map)
-        self._written.append((name, found.regions[:MAX_MARKED]))
+            _write_png(_path(self._folder / MASKS, name, ".png"), found.mask.astype(np.uint8) * np.uint8(255))
+        _write_png(_path(self._under, name, ".png"), picture)
+        if place % self._every == 0 or place // self._size != self._share:
+            self._keep(found.anomaly_map)
+        self._share = place // self._size
+        self.drawn.append(Drawn(name, found.regions[:MAX_MARKED]))
 
-    def colour(self) -> None:
-        """Turn the kept pictures into overlays."""
-        import tifffile
-        from PIL import Image
-
-        scale = self._values.scale()
-        for name, regions in self._written:
-            path = self._path("overlays", name, ".png")
-            values = np.asarray(tifffile.imread(self._path("anomaly_maps", name, ".tiff")))
-            with Image.open(path) as picture:
-                under = np.asarray(picture)
-            overlay = heat(values, scale=scale, underlay=under, side=max(values.shape))
-            if regions:
-                with Image.open(self._path("masks", name, ".png")) as picture:
-                    mask = np.asarray(picture) > 0
-                overlay = mark_regions(overlay, regions, mask, modalities=self._modalities)
-            _write_png(path, overlay)
-
-    def _path(self, kind: str, name: PurePosixPath, ending: str) -> Path:
-        path = self._folder / kind / name.parent / f"{name.name}{ending}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+    def _keep(self, values: np.ndarray) -> None:
+        places = np.linspace(0, values.size - 1, min(MAX_VALUES * 8, values.size)).astype(np.intp)
+        self.values.append(np.append(values.reshape(-1)[places][::8], values.max()))
 
 
-class _ValueSample:
-    """A sample of the values of all maps so far, in bounded memory."""
+def colour(
+    folder: Path, drawn: Iterable[Drawn], *, under: Path, values: Sequence[np.ndarray], modalities: Sequence[str]
+) -> None:
+    """Turn kept pictures into overlays.
 
-    def __init__(self) -> None:
-        self._stride, self._seen = 1, 0
-        self._kept: list[np.ndarray] = []
+    Args:
+        folder: with the maps and masks.
+        drawn: the samples.
+        under: where their pictures are.
+        values: of `Pictures`, of all samples, in order.
+        modalities: of the detector, in order.
+    """
+    import tifffile
+    from PIL import Image
 
-    def add(self, values: np.ndarray) -> None:
-        if self._seen % self._stride == 0:
-            places = np.linspace(0, values.size - 1, min(MAX_VALUES * 8, values.size)).astype(np.intp)
-            self._kept.append(np.append(values.reshape(-1)[places][::8], values.max()))
-        self._seen += 1
-        if len(self._kept) > MAX_MAPS:
-            self._kept, self._stride = self._kept[::2], 2 * self._stride
+    scale = Scale.of(np.concatenate(list(values)))
+    for name, regions in drawn:
+        fused = np.asarray(tifffile.imread(_path(folder / MAPS, name, ".tiff")))
+        with Image.open(_path(under, name, ".png")) as picture:
+            pixels = np.asarray(picture)
+        overlay = heat(fused, scale=scale, underlay=pixels, side=max(fused.shape))
+        if regions:
+            with Image.open(_path(folder / MASKS, name, ".png")) as picture:
+                mask = np.asarray(picture) > 0
+            overlay = mark_regions(overlay, regions, mask, modalities=modalities)
+        _write_png(_path(folder / OVERLAYS, name, ".png"), overlay)
 
-    def scale(self) -> Scale:
-        return Scale.of(np.concatenate(self._kept))
+
+def _path(folder: Path, name: str, ending: str) -> Path:
+    path = folder / f"{name}{ending}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _write_png(path: Path, image: np.ndarray) -> None:
@@ -98,8 +111,7 @@ def _write_png(path: Path, image: np.ndarray) -> None:
     Image.fromarray(np.ascontiguousarray(image)).save(path)
 
 
-def _file_name(record: SampleRecord) -> PurePosixPath:
-    """Return the sample's id as a path that stays below the output folder."""
-    return PurePosixPath(
-        *("up" if part == ".." else part for part in PurePosixPath(record.sample_id).parts if part != "/")
-    )
+def file_name(record: SampleRecord) -> str:
+    """Return the sample's id as a path that stays below the output folder, without an ending."""
+    parts = PurePosixPath(record.sample_id).parts
+    return str(PurePosixPath(*("up" if part == ".." else part for part in parts if part != "/")))

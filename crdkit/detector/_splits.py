@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import accumulate
 
 import torch
 
@@ -37,13 +39,19 @@ def raw_maps(engine: Engine, split: LoadedSplit, *, batch_size: int) -> RawMaps:
 def score_split(engine: Engine, split: LoadedSplit, *, batch_size: int) -> Maps:
     """Return maps and scores of every sample, in order, on the device.
 
+    A batch is the same for a share of the split: a skipped sample leaves it smaller, and only one in which something is
+    missing is told so.
+
     Raises:
         CrdkitError: a map is not finite.
     """
-    rows, parts = batches(len(split), batch_size), []
+    rows, parts = _rows(split, batch_size), []
+    lacking = None if split.present is None else ~torch.stack([has.cpu() for has in split.present.values()]).all(dim=0)
     for chosen in track(rows, description="scoring", total=len(rows)):
-        inputs, present = split.batch(chosen)
-        present = present and {name: has.to(engine.device) for name, has in present.items()}
+        inputs, flags = split.batch(chosen)
+        present = None
+        if flags is not None and lacking is not None and lacking[chosen].any():
+            present = {name: has.to(engine.device) for name, has in flags.items()}
         with _kernels(engine, chosen, rows):
             parts.append(engine(inputs.__getitem__, present))
     found = Maps(
@@ -55,6 +63,15 @@ def score_split(engine: Engine, split: LoadedSplit, *, batch_size: int) -> Maps:
     extremes = extremes_on_host({FUSED: found.anomaly_map, **found.branches})
     require_finite(extremes, lambda row: str(split.records[row].image_path))
     return found
+
+
+def _rows(split: LoadedSplit, batch_size: int) -> Sequence[slice]:
+    """Return the rows of each batch: those whose places among all listed samples are in one batch."""
+    if split.places is None:
+        return batches(len(split), batch_size)
+    sizes = Counter(place // batch_size for place in split.places)
+    ends = [*accumulate(sizes.values())]
+    return [slice(end - size, end) for end, size in zip(ends, sizes.values(), strict=True)]
 
 
 def _kernels(engine: Engine, chosen: slice, rows: Sequence[slice]) -> AbstractContextManager[None]:

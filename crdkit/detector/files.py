@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,19 +13,21 @@ import numpy as np
 import torch.nn.functional as F
 
 from crdkit._core.files import new_folder
+from crdkit._core.shares import samples_per_share
 from crdkit.config.build import build_dataset
 from crdkit.data import UNLABELLED, Dataset, RawSample, SampleRecord, Split
-from crdkit.data.decode import decode
+from crdkit.data.decode import decode_all, report_skipped
 from crdkit.data.discover import open_samples
 from crdkit.detector._inputs import split_parts
 from crdkit.detector._paths import with_paths_of_run
-from crdkit.detector._pictures import Pictures
+from crdkit.detector._pictures import OVERLAYS, Pictures, colour
 from crdkit.detector._samples import PreparedSample
 from crdkit.detector._saved import detector_folder
+from crdkit.detector._writing import Writer
 from crdkit.detector.detector import Detector
 from crdkit.detector.prediction import Prediction
 from crdkit.errors import ConfigError, DataError, unknown_name
-from crdkit.scoring.table import decision_cells, decision_columns, score_columns, score_row, shown_path
+from crdkit.scoring.table import shown_path
 from crdkit.views.split import list_split
 
 _OVERRIDES = ("data.", "training.device", "training.batch_size")
@@ -166,6 +166,28 @@ def predict_inputs(detector: Detector, inputs: Inputs) -> Generator[Predicted, N
     Raises:
         DataError: a sample cannot be read; with ``data.on_bad_sample=skip`` it is left out, with a warning.
     """
+    bad: list[str] = []
+    with closing(predict_places(detector, inputs, range(len(inputs.records)), bad=bad)) as found:
+        yield from (predicted for _, predicted in found)
+    report_skipped(bad, total=len(inputs.records))
+
+
+def predict_places(
+    detector: Detector, inputs: Inputs, places: range, *, bad: list[str]
+) -> Generator[tuple[int, Predicted], None, None]:
+    """Predict the samples at some places, each with its place; a sample that is skipped leaves its batch smaller.
+
+    So a batch holds the same samples wherever the first place is, if that is a multiple of ``training.batch_size``.
+
+    Args:
+        detector: predicts.
+        inputs: all samples.
+        places: of those to predict, one after the other.
+        bad: gets the reason for each that is skipped.
+
+    Raises:
+        DataError: a sample cannot be read, unless ``data.on_bad_sample=skip``.
+    """
 
     def build(sample: RawSample) -> tuple[np.ndarray, PreparedSample]:
         prepared = detector.prepare(sample.sensors, name=inputs.path(sample.record))
@@ -173,12 +195,16 @@ def predict_inputs(detector: Detector, inputs: Inputs) -> Generator[Predicted, N
 
     known = {sensor for record in inputs.records for sensor in record.files}
     sensors = [sensor for sensor in detector.sensors if sensor in known]
-    decoded = decode(inputs.dataset, inputs.records, build, sensors=sensors, description="predicting")
+    records = inputs.records[places.start : places.stop]
+    decoded = decode_all(inputs.dataset, records, build, sensors=sensors, description="predicting")
     with closing(decoded):
-        while batch := list(islice(decoded, detector.config.training.batch_size)):
-            found = detector.predict_prepared([prepared for _, (_, prepared) in batch])
-            for (record, (picture, _)), prediction in zip(batch, found, strict=True):
-                yield record, picture, replace(prediction, image_path=str(record.image_path))
+        numbered = zip(places, records, decoded, strict=True)
+        while batch := list(islice(numbered, detector.config.training.batch_size)):
+            bad += [str(outcome) for _, _, outcome in batch if isinstance(outcome, DataError)]
+            readable = [(place, record, *found) for place, record, found in batch if not isinstance(found, DataError)]
+            predictions = detector.predict_prepared([prepared for *_, prepared in readable])
+            for (place, record, picture, _), prediction in zip(readable, predictions, strict=True):
+                yield place, (record, picture, replace(prediction, image_path=str(record.image_path)))
 
 
 class Written(NamedTuple):
@@ -201,28 +227,25 @@ def write_predictions(detector: Detector, inputs: Inputs, out: Path) -> Written:
         CrdkitError: ``out`` exists and is not empty, or cannot be written; it is written atomically.
         DataError: a sample cannot be read.
     """
-    branches, flagged = tuple(detector.views), detector.config.training.modality_dropout > 0
-    header = [*score_columns(branches, flagged=False), *decision_columns(branches), *(["missing"] if flagged else [])]
-    anomalous = 0
+    branches, total, bad = tuple(detector.views), len(inputs.records), list[str]()
     with new_folder(out) as folder:
-        pictures = Pictures(folder, branches)
-        with (
-            (folder / "scores.csv").open("w", encoding="utf-8", newline="") as scores,
-            (folder / "predictions.jsonl").open("w", encoding="utf-8") as lines,
-        ):
-            table = csv.writer(scores, lineterminator="\n")
-            table.writerow(header)
-            for record, picture, found in predict_inputs(detector, inputs):
-                shown = inputs.path(record)
-                by_branch = {name: found.scores.get(name) for name in branches}
-                row = score_row(record, path=shown, score=found.score, branches=by_branch)
-                row += decision_cells(found, branches)
-                table.writerow([*row, " ".join(found.missing)] if flagged else row)
-                lines.write(json.dumps({**found.to_dict(maps=False), "image_path": shown}) + "\n")
-                pictures.add(record, picture, found)
-                anomalous += found.label is True
-        pictures.colour()
-    return Written(pictures.count, anomalous)
+        under = folder / OVERLAYS
+        size = samples_per_share(total, detector.config.training.batch_size)
+        pictures = Pictures(folder, under=under, total=total, size=size)
+        with writer_for(detector, folder, pictures) as writer:
+            writer.head()
+            with closing(predict_places(detector, inputs, range(total), bad=bad)) as predicted:
+                for place, (record, picture, found) in predicted:
+                    writer.add(place, record, picture, found, shown=inputs.path(record))
+        report_skipped(bad, total=total)
+        colour(folder, pictures.drawn, under=under, values=pictures.values, modalities=branches)
+    return Written(len(pictures.drawn), writer.anomalous)
+
+
+def writer_for(detector: Detector, folder: Path, pictures: Pictures) -> AbstractContextManager[Writer]:
+    """Return the context of a writer of a detector's predictions, whose tables lie in ``folder``."""
+    flagged = detector.config.training.modality_dropout > 0
+    return Writer.into(folder, pictures, branches=tuple(detector.views), flagged=flagged)
 
 
 def _picture(sensors: Mapping[str, np.ndarray], prepared: PreparedSample) -> np.ndarray:

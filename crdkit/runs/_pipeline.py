@@ -29,6 +29,7 @@ from crdkit.runs.fingerprint import Fingerprint, Reading, require_same_data
 from crdkit.runs.provenance import run_hashes
 from crdkit.scoring.certainty import measure_certainty
 from crdkit.scoring.measure import measure
+from crdkit.scoring.scorer import Maps
 from crdkit.training import EpochLog
 from crdkit.training.step import uses_bf16
 from crdkit.views.loading import load_splits
@@ -222,6 +223,7 @@ class Pipeline:
         world_size: int = 1,
         students: str | None = None,
         intervals: bool = False,
+        maps: Maps | None = None,
     ) -> dict[str, Any]:
         """Score the test split, write all results, and return the content of metrics.json.
 
@@ -235,22 +237,20 @@ class Pipeline:
             world_size: number of ranks that trained it.
             students: where they come from, if they were not trained here.
             intervals: whether bootstrap intervals of the metrics, and errors of the decisions, are computed, too.
+            maps: of the scored split, if it has been scored before.
         """
-        scored = self.scored
-        environment = self._environment(self._device, world_size=world_size)
+        scored, environment = self.scored, self._environment(self._device, world_size=world_size)
         with self.clock("evaluate"):
-            maps = detector.score(scored)
+            maps = detector.score(scored) if maps is None else maps
             measured = measure(maps, scored, sampled_thresholds=self.config.scoring.sampled_thresholds)
             if intervals:
                 measured |= measure_certainty(maps, scored, detector.thresholds)
         metrics = self._metrics(measured, present=scored.present or {}, environment=environment)
-        if students is not None:
-            metrics["students"] = students
+        metrics |= {} if students is None else {"students": students}
         if folder is not None:
-            if save:
+            if (saved := folder / "detector" if save else None) is not None:
                 detector.metrics = metrics  # for its card
-                detector.save(folder / "detector")
-            saved = folder / "detector" if save else None
+                detector.save(saved)
             metrics["hashes"] = run_hashes(self.config, data=self.fingerprint, detector=saved)
             write_results(
                 folder,

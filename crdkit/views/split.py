@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -50,6 +50,8 @@ class LoadedSplit:
     """Samples that could not be read (``data.on_bad_sample=skip``)."""
     summaries: tuple[SampleSummary, ...] = ()
     """What the sensors and views of each sample hold."""
+    places: tuple[int, ...] | None = None
+    """Of the records among all that were listed, where some were skipped."""
     cached: bool = False
     """Whether it was read from the cache."""
     device: torch.device | None = None
@@ -100,6 +102,7 @@ class LoadedSplit:
             records=tuple(self.records[row] for row in chosen),
             inputs={name: tensor[rows.to(tensor.device)] for name, tensor in self.inputs.items()},
             present=None,
+            places=None,
             masks=None if self.masks is None else self.masks[rows],
             summaries=tuple(self.summaries[row] for row in chosen if self.summaries),
         )
@@ -191,23 +194,33 @@ def load_split(
         found = None  # decoding raises the error
     if found is not None:
         _logger.info("reading %s: %d samples from the cache", split, len(records) - len(found[1]))
-    tensors, skipped, summaries = found or _decode(dataset, records, views=views, description=f"reading {split}")
-    report_skipped(list(skipped.values()), total=len(records))
+    decoded = found or decode_split(dataset, records, views=views, description=f"reading {split}")
+    report_skipped(list(decoded[1].values()), total=len(records))
     if entry is not None and found is None:
-        entry.write(tensors, skipped, summaries)
+        entry.write(*decoded)
+    return from_decoded(records, decoded, views=views, cached=found is not None)
+
+
+def from_decoded(
+    records: Sequence[SampleRecord], decoded: CachedSplit, *, views: Iterable[str], cached: bool = False
+) -> LoadedSplit:
+    """Return what `decode_split` has made of ``records`` as a split; ``cached``: whether the cache had it."""
+    tensors, skipped, summaries = decoded
     present = {name: tensors[f"present.{name}"] for name in views}
+    kept = tuple(index for index in range(len(records)) if index not in skipped)
     return LoadedSplit(
-        records=tuple(record for index, record in enumerate(records) if index not in skipped),
-        inputs={name: tensors[f"inputs.{name}"] for name in views},
+        records=tuple(records[index] for index in kept),
+        inputs={name: tensors[f"inputs.{name}"] for name in present},
         present=None if all(bool(has.all()) for has in present.values()) else present,
         masks=tensors.get("masks"),
         skipped=len(skipped),
         summaries=tuple(summaries),
-        cached=found is not None,
+        places=kept if skipped else None,
+        cached=cached,
     )
 
 
-def _decode(dataset: Dataset, records: Sequence[SampleRecord], *, views: Views, description: str) -> CachedSplit:
+def decode_split(dataset: Dataset, records: Sequence[SampleRecord], *, views: Views, description: str) -> CachedSplit:
     """Decode a split in parallel, each view into its row of its modality's tensor.
 
     Returns:
