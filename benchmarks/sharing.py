@@ -1,13 +1,14 @@
 """Whether processes that share a folder write the files of one alone, with one of them killed too, and what it costs.
 
-    python -m benchmarks.sharing [--samples 400] [--size 96] [--preset tiny|quick] [--only NAME ...] [--out FILE]
+    python -m benchmarks.sharing [--samples 400] [--size 96] [--preset tiny|quick] [--only NAME ...] [--new-process]
 
-Writes synthetic scans (RGB and XYZ), trains a detector on a few of them, and scores the folder with one process, with two
-and with four that share it, with four of which one is killed with SIGKILL once a quarter is done, and with four under
-torchrun of which one is killed, so that the same command is given again. All files are compared with those of one
-process alone. `evaluate` is shared in the same ways. Each process has one thread.
+Writes synthetic scans (RGB and XYZ), trains a detector on a few of them, and scores the folder with one process, with
+two and with four that share it, with four of which one is killed with SIGKILL once a quarter is done, and with four
+under torchrun of which one is killed, so that the same command is given again. All files are compared with those of
+one process alone. `evaluate` is shared in the same ways. Each process has one thread. It is forked from this one, where
+everything is imported, or with ``--new-process`` a new interpreter, as a user starts it; torchrun needs that.
 
-Processor seconds count all processes, their start included; other programs change them less than the time that passes.
+Processor seconds count all processes; other programs change them less than the time that passes.
 Prints a table and writes benchmarks/results/sharing.json; 1 if a file is different.
 """
 
@@ -15,7 +16,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
+import multiprocessing
 import os
 import resource
 import signal
@@ -23,11 +26,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+os.environ |= {"OMP_NUM_THREADS": "1", "CRDKIT_CACHE": ""}  # no thread may be running when this process forks
+
+import torch
+
 import crdkit
+import crdkit.cli
+import crdkit.detector.sharing
+import crdkit.runs.sharing
 from benchmarks.machine import environment
 from crdkit._core.progress import set_quiet
 from crdkit.config import RunConfig
@@ -35,6 +45,8 @@ from crdkit.data.synthetic import write_mvtec3d
 
 RESULT = Path(__file__).parent / "results" / "sharing.json"
 DEFECTS = 6
+WARM = ("PIL.Image", "tifffile", "timm", "scipy.ndimage", "safetensors.torch", "filelock", "matplotlib.figure")
+"""What commands import when they need it."""
 TINY = (
     "modalities.rgb.encoder={name: timm, model: test_resnet, pretrained: false}",
     "modalities.depth.encoder={name: timm, model: test_resnet, pretrained: false}",
@@ -57,9 +69,29 @@ class Seen:
     """Whether all files are those of one process alone."""
 
 
+class Forked:
+    """A process like those of subprocess."""
+
+    def __init__(self, work: Callable[[], int]) -> None:
+        def run() -> None:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
+            torch.set_num_threads(1)
+            sys.exit(work())
+
+        self._process = multiprocessing.get_context("fork").Process(target=run)
+        self._process.start()
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self._process.pid or 0, number)
+
+    def wait(self) -> int | None:
+        self._process.join()
+        return self._process.exitcode
+
+
 class Bench:
-    def __init__(self, folder: Path, *, samples: int, size: int, preset: str) -> None:
-        self.folder, self.samples = folder, samples
+    def __init__(self, folder: Path, *, samples: int, size: int, preset: str, new_process: bool) -> None:
+        self.folder, self.samples, self.new_process = folder, samples, new_process
         self.data, self.run = folder / "scans", folder / "run"
         good = samples // 2
         counts = {"train": 8, "validation": 4, "test_good": good, "test_per_defect": (samples - good) // DEFECTS + 1}
@@ -73,16 +105,17 @@ class Bench:
             os.link(image.parents[1] / f"xyz/{image.stem}.tiff", self.line / f"xyz/{place:05d}.tiff")
         options = [f"data.root={self.data}", "data.category=biscuit", f"data.image_size={size}", "training.epochs=1"]
         config = RunConfig.preset("quick").with_overrides(*options, "training.device=cpu", *PRESETS[preset])
-        crdkit.fit(config, self.run)
+        require(Forked(lambda: crdkit.fit(config, self.run) is None).wait() == 0, "training failed")
 
     def command(self, kind: str, out: Path) -> list[str]:
         if kind == "evaluate":
             return ["-m", "crdkit", "-q", "evaluate", str(self.run), "--out", str(out)]
         return ["-m", "crdkit", "-q", "predict", str(self.run), str(self.line), "--out", str(out)]
 
-    def start(self, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CRDKIT_CACHE": ""}
-        return subprocess.Popen([sys.executable, *arguments], env=environment, stdout=subprocess.DEVNULL)
+    def start(self, arguments: Sequence[str]) -> subprocess.Popen[bytes] | Forked:
+        if self.new_process:
+            return subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+        return Forked(lambda: crdkit.cli.main([*arguments[2:]]))
 
     def alone(self, kind: str, out: Path) -> None:
         require(self.start(self.command(kind, out)).wait() == 0, "one process alone failed")
@@ -124,7 +157,7 @@ class Bench:
         found: list[Seen] = []
         expected: dict[str, str] = {}
         for place, (name, way) in enumerate(ways.items()):
-            if place and only and name not in only:
+            if (place and only and name not in only) or ("torchrun" in name and not self.new_process):
                 continue
             out = self.folder / f"{kind}-{place}"
             start, before = time.perf_counter(), _cpu()
@@ -178,16 +211,21 @@ def main() -> int:
     parser.add_argument("--preset", choices=PRESETS, default="tiny")
     parser.add_argument("--commands", nargs="+", default=["predict", "evaluate"])
     parser.add_argument("--only", nargs="+", default=[], help="ways, besides one process alone")
+    parser.add_argument("--new-process", action="store_true", help="a new interpreter for every process; torchrun too")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     set_quiet(True)
+    for name in WARM:
+        importlib.import_module(name)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), samples=options.samples, size=options.size, preset=options.preset)
+        kind = {"preset": options.preset, "new_process": options.new_process}
+        bench = Bench(Path(folder), samples=options.samples, size=options.size, **kind)
         found = [seen for kind in options.commands for seen in bench.measure(kind, options.only)]
     print(table(found))
     before = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
     entry = {"environment": environment(), "samples": options.samples, "size": options.size}
-    before[f"{options.preset} {options.size}"] = entry | {"ways": [asdict(seen) for seen in found]}
+    name = f"{options.preset} {options.size}{' new processes' if options.new_process else ''}"
+    before[name] = entry | {"ways": [asdict(seen) for seen in found]}
     options.out.write_text(json.dumps(before, indent=2) + "\n", encoding="utf-8")
     return 0 if all(seen.same for seen in found) else 1
 

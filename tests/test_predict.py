@@ -169,7 +169,7 @@ def test_masks_are_not_needed(capsys, finished, detector, scans, tmp_path):
 
 
 def test_a_failure_at_the_end_leaves_nothing(finished, scans, tmp_path, monkeypatch):
-    def stop(*_args):
+    def stop(*_args, **_options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("crdkit.detector.files.colour", stop)

@@ -1,13 +1,14 @@
 """Kills commands at random moments, and checks that nothing is torn or lost and that doing them again gives the same.
 
-The long form, 50 moments of each of four commands; the same command goes on where it stopped:
+The long form, 50 moments of each of five commands; the same command goes on where it stopped:
 
     python -m tests.reliability.kills --times 50 --out kills.jsonl
 
 A command is run in a process that is forked from this one, where everything is imported, or with ``--new-process`` in a
 new interpreter, as a user starts it. It is killed with SIGKILL at a moment drawn uniformly from the time that it took
 when nothing disturbed it. ``train`` and ``sweep`` write a checkpoint after every epoch, and a report without figures;
-``report`` is an evaluation into a folder, whose time is nearly all that of its report.
+``report`` is an evaluation into a folder, whose time is nearly all that of its report, and ``share`` a prediction
+that goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"  # no thread may be running when this process forks
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = ("train", "sweep", "predict", "report")
+KINDS = ("train", "sweep", "predict", "report", "share")
+WHOLE = ("predict", "share")
+"""Kinds whose folder is there once it is complete."""
 EPOCHS = 4
 TINY = (
     "data.image_size=32",
@@ -160,6 +163,7 @@ class Bench:
             "train": ("train", *options, "data.category=biscuit"),
             "sweep": ("sweep", *options, "--categories", "biscuit", "gear"),
             "predict": ("predict", finished, str(self.data / "biscuit"), "--out", str(out)),
+            "share": ("predict", finished, str(self.data / "biscuit"), "--out", str(out), "--share"),
             "report": ("evaluate", finished, "--out", str(out)),
         }[kind]
         again = (*arguments, "--resume") if kind in ("train", "sweep") else arguments
@@ -191,7 +195,7 @@ class Bench:
         ended = self._run(case, kill_after=moment * seconds)
         assert ended.code in (0, -signal.SIGKILL), ended.printed
         where = "had ended" if ended.code == 0 else stage(case.out)
-        if kind == "predict":  # all or nothing
+        if kind in WHOLE:  # all or nothing
             kept = []
             same(content(case.out), expected, list(expected) if case.out.exists() else [])
         else:
@@ -202,8 +206,8 @@ class Bench:
         assert again.code == 0, again.printed
         for epochs in kept:
             assert not epochs or f"resuming after epoch {epochs}" in again.printed or epochs < 0, again.printed
-        same(content(case.out), expected, [name for name in expected if name.endswith(SAME) or kind == "predict"])
-        for folder in runs_in(case.out) if kind != "predict" else []:
+        same(content(case.out), expected, [name for name in expected if name.endswith(SAME) or kind in WHOLE])
+        for folder in runs_in(case.out) if kind not in WHOLE else []:
             assert check_run(folder, expected, case.out) == -1, "it is still unfinished"
         assert not list(case.out.rglob(".*.partial")), "partial files are left"
         assert not list(case.out.rglob(".lock")), "a lock is left"
@@ -307,7 +311,7 @@ def warm_up(bench: Bench, kinds: Sequence[str]) -> None:
     from crdkit.cli import main
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        for kind in [kind for kind in ("predict", "report") if kind in kinds]:
+        for kind in [kind for kind in ("predict", "share", "report") if kind in kinds]:
             assert main(list(bench.case(kind, bench.folder / f"warm-{kind}").arguments)) == 0
     assert threading.active_count() == 1, threading.enumerate()
 
