@@ -85,7 +85,7 @@ def order_of(
     root = dataset.config.root
     listed = hashlib.sha256()
     for record in records:
-        paths = [[sensor, _below(path, root)] for sensor, path in record.files.items()]
+        paths = [[name, _below(path, root), str(record.parts.get(name, ""))] for name, path in record.files.items()]
         listed.update(json.dumps([record.sample_id, record.label, record.defect_type, paths]).encode())
     data = dataset.config.model_dump(mode="json", exclude=_NOT_ASKED)
     return {
