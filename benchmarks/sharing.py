@@ -46,6 +46,7 @@ from crdkit.data.synthetic import write_mvtec3d
 RESULT = Path(__file__).parent / "results" / "sharing.json"
 DEFECTS = 6
 WARM = ("PIL.Image", "tifffile", "timm", "scipy.ndimage", "safetensors.torch", "filelock", "matplotlib.figure")
+WARM += ("crdkit.cli.sharing", "crdkit.cli.predict", "crdkit.cli.runs", "crdkit.cli.output")
 """What commands import when they need it."""
 TINY = (
     "modalities.rgb.encoder={name: timm, model: test_resnet, pretrained: false}",
