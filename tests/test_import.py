@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import TINY
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -248,6 +248,17 @@ def written(tmp_path_factory):
         }
     )
 )
+@example(
+    layout={  # the number belongs to the sensor
+        "place": "{label}/{sensor}-{key}",
+        "words": {"rgb": "rgb", "thermal": "lwir2", "depth": "depth"},
+        "labels": ("ok", "nok"),
+        "splits": ("", ""),
+        "key": "{}",
+        "count": 4,
+        "masked": "",
+    }
+)
 def test_every_sample_is_found_once_with_its_sensors(tmp_path_factory, written, layout):
     place, words, labels, splits = (layout[name] for name in ("place", "words", "labels", "splits"))
     key, count, masked = (layout[name] for name in ("key", "count", "masked"))
@@ -410,10 +421,15 @@ def test_what_stops_an_import(tmp_path, capsys):
     assert code == 2
     assert "settle: ir: is 16 x 16, but rgb is 32 x 32 in 0_rgb; all sensors of a sample must have one size" in out
     assert "nothing is written: 1 of the above must be settled first" in out
-    assert "(--sensor ir=drop)" in err
+    assert "(--sensor ir=drop, or =keep)" in err
     assert not (tmp_path / "manifest.csv").exists()
     with pytest.raises(DataError, match="settle this first: ir: is 16 x 16"):
         write_manifest(propose_import(tmp_path))
+    code, _, err = run(capsys, tmp_path, "--yes", "--sensor", "ir=keep")
+    assert code == 2
+    assert "manifest.csv: is written, but a training would refuse it: " in err
+    assert "data.registration" in err
+    (tmp_path / "manifest.csv").unlink()
     proposal = propose_import(tmp_path, Answers.of(["ir=drop"]))
     assert not proposal.stops
     assert proposal.unused["0_ir.png"] == "is left out by --sensor ir=drop"

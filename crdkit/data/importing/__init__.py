@@ -76,7 +76,7 @@ def propose_import(folder: Path, answers: Answers | None = None) -> Proposal:
     columns, left_out = _worth_keeping(columns, grouped.samples, answers)
     stacked = {column.source for column in columns if column.name != column.source}
     questions = [question for question in questions if question.about not in stacked]
-    questions += [*more, *looked, *left_out, *sizes_differ(folder, columns, grouped.samples)]
+    questions += [*more, *looked, *left_out, *sizes_differ(folder, columns, grouped.samples, answers)]
     samples, more = _complete(grouped, columns, answers)
     unreadable, masks = leave_out_unreadable(folder, samples)
     questions += [*more, *masks, *settle_labels(samples, is_empty=_is_empty(folder))]

@@ -157,7 +157,9 @@ def look_at(folder: Path, columns: Iterable[Column], samples: Sequence[Sample]) 
     return looked, questions
 
 
-def sizes_differ(folder: Path, columns: Sequence[Column], samples: Sequence[Sample]) -> list[Question]:
+def sizes_differ(
+    folder: Path, columns: Sequence[Column], samples: Sequence[Sample], answers: Answers
+) -> list[Question]:
     """Return which sensors of a sample have other sizes than its first one, by the headers of some samples."""
     questions = []
     for column in columns[1:]:
@@ -167,9 +169,12 @@ def sizes_differ(folder: Path, columns: Sequence[Column], samples: Sequence[Samp
             if size and other and size != other:
                 message = (
                     f"is {other[0]} x {other[1]}, but {columns[0].name} is {size[0]} x {size[1]} in {sample.name}; all "
-                    "sensors of a sample must have one size: resample the files, or leave one out"
+                    "sensors of a sample must have one size: resample the files, leave one out, or keep it and train "
+                    "with data.registration"
                 )
-                questions.append(Question(column.name, message, f"--sensor {column.name}=drop", stops=True))
+                option = f"--sensor {column.name}=drop, or =keep"
+                kept = answers.says("keep", column.name, column.source)
+                questions.append(Question(column.name, message, option, stops=not kept))
                 break
     return questions
 

@@ -160,11 +160,14 @@ class Vocabulary:
     def split_stem(self, stem: str) -> list[str]:
         """Return the words of a file's name; one without a mark between words is cut where that gives a known word."""
         found: list[str] = []
-        for word in words_of(stem):
+        words = words_of(stem)
+        numbered = sum(any(map(str.isdigit, word)) for word in words)
+        for word in words:
             pieces = re.findall(r"\d+|[^\W\d_]+", word)
             if len(pieces) == 1:
                 pieces = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^A-Za-z]+", word)
             whole = self._roles.get(_joined(word)) is not None or len(pieces) < 2
+            whole = whole or (numbered > 1 and word[0].isalpha() and self.of_word(word) is not None)  # ir2_07
             cut = not whole and any(self._roles.get(_joined(piece)) is not None for piece in pieces)
             found += pieces if cut else [word]
         return self._with_phrases(found)
