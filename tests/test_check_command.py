@@ -16,7 +16,7 @@ from crdkit._core.progress import set_quiet
 from crdkit.cli import main
 from crdkit.config.suggest import suggest_training
 from crdkit.data.discover import recognise
-from crdkit.data.synthetic import write_eyecandies
+from crdkit.data.synthetic import write_eyecandies, write_folder
 from crdkit.runs.directory import read_metrics
 
 SMALL = [text for text in TINY if not text.startswith(("data.category", "modalities"))]
@@ -168,3 +168,16 @@ def test_layouts_with_a_preset_of_their_own_get_it(tmp_path):
     assert suggested.preset == "quick-eyecandies"
     assert suggested.overrides == (f"data.root={tmp_path / 'candies'}", "data.category=Gear")
     assert suggested.config().data.category == "Gear"
+
+
+def test_many_sensors_are_suggested_in_a_star(tmp_path):
+    options = {"categories": ["gear"], "train": 2, "validation": 1, "test_good": 1, "test_per_defect": 0, "size": 32}
+    lights = [f"light_{light}" for light in range(5)]
+    write_folder(tmp_path / "parts", sensors=lights, **options)
+    (found,) = recognise(tmp_path / "parts")
+    suggested = suggest_training(found.dataset)
+    assert suggested.overrides[-3:] == ("graph.topology=star", "graph.hub=light_0", "graph.merge=mean")
+    assert suggested.notes == (
+        "5 modalities help each other through 'light_0': with all pairs, the cost grows with the square",
+    )
+    assert list(suggested.config().modalities) == lights

@@ -33,6 +33,7 @@ SENSORS = {  # what each modality of a preset reads
     "quick-eyecandies-rdn": {"rgb": ("rgb",), "depth": ("depth",), "normals": ("normals",)},
     "quick-eyecandies-stack": {"lights": LIGHTS, "depth": ("depth",), "normals": ("normals",)},
     "quick-normals": THREE,
+    "rd-mvtec": {"rgb": ("rgb",)},
     "trd-mvtec3d": {"rgb": ("rgb",), "normals": ("xyz",)},
 }  # fmt: skip
 
@@ -43,7 +44,8 @@ def twins(scans, tmp_path_factory):
     out = tmp_path_factory.mktemp("twins") / "eyecandies"
     counts = {"train": 6, "validation": 2, "test_good": 1, "test_per_defect": 1}
     LAYOUTS["eyecandies"](out, categories=["biscuit"], size=64, **counts)
-    return {"mvtec3d": (scans, "biscuit"), "eyecandies": (out, "Biscuit")}
+    images = LAYOUTS["mvtec_ad"](out.with_name("mvtec_ad"), categories=["biscuit"], size=64, **counts)
+    return {"mvtec3d": (scans, "biscuit"), "eyecandies": (out, "Biscuit"), "mvtec_ad": (images, "biscuit")}
 
 
 def tiny(name, twins):
@@ -103,6 +105,18 @@ def test_published_presets_differ_only_where_the_published_code_does(name):
     assert (run.graph, run.student, run.scoring) == (reference.graph, reference.student, reference.scoring)
     assert {branch.encoder for branch in run.modalities.values()} == {reference.modalities["rgb"].encoder}
     assert {branch.encoder.model for branch in run.modalities.values()} == {"wide_resnet50_2.tv_in1k"}
+
+
+def test_reverse_distillation_is_the_paper_s_recipe_on_one_branch():
+    run, crd = RunConfig.preset("rd-mvtec"), RunConfig.preset("crd-mvtec3d")
+    assert run.modalities["rgb"] == crd.modalities["rgb"]
+    assert run.graph.topology == "none"
+    assert run.training.schedule == "constant"
+    same = {"epochs": 200, "batch_size": 16, "learning_rate": 0.005, "betas": (0.5, 0.999), "loss": "flattened"}
+    assert {key: getattr(run.training, key) for key in same} == same
+    assert (run.data.name, run.data.image_size, run.scoring, run.student) == (
+        "mvtec_ad", 256, crd.scoring, crd.student
+    )  # fmt: skip
 
 
 def test_the_third_modality_of_the_published_presets():

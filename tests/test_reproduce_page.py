@@ -42,7 +42,7 @@ def test_the_commands_of_the_page_are_understood():
     words = [command for command in found if command not in scripts and command[:2] != ["crdkit", "data"]]
     assert {command[0] for command in words} == {"crdkit"}
     assert {"sweep", "train", "evaluate"} == {command[1] for command in words}
-    published = {name for name in preset_names() if name.startswith(("crd-", "trd-"))}
+    published = {name for name in preset_names() if name.startswith(("crd-", "trd-", "rd-"))}
     assert {command[2] for command in words} == {*published, "quick", "quick-eyecandies-rdn"}
     for command in words:
         overrides = [word for word in command[3:] if "=" in word]

@@ -115,9 +115,9 @@ def _prefixed(prefix: str, fields: Keys) -> dict[str, tuple[str, ...]]:
 
 @cache
 def _files(folder: str) -> tuple[Path, ...]:
-    """Return the files of a folder that declare its contract or register a part."""
+    """Return the files of a folder that declare its contract, register a part or declare options that parts share."""
     files = [ROOT / folder / "__init__.py", *sorted((ROOT / folder).glob("[!_]*.py"))]
-    return tuple(file for file in files if file.name == "__init__.py" or any(_registered(file)))
+    return tuple(file for file in files if file.name == "__init__.py" or any(_registered(file)) or _shares(file))
 
 
 @cache
@@ -131,6 +131,10 @@ def _registered(file: Path) -> Iterator[str]:
             call = decorator if isinstance(decorator, ast.Call) else None
             if call and isinstance(call.func, ast.Attribute) and call.func.attr == "register":
                 yield str(ast.literal_eval(call.args[0]))
+
+
+def _shares(file: Path) -> bool:
+    return any(isinstance(node, ast.ClassDef) and node.name.endswith("Config") for node in _tree(file).body)
 
 
 def _fields(file: Path, *without: str) -> dict[str, tuple[str, ...]]:

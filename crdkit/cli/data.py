@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from crdkit.config.suggest import Suggestion
-    from crdkit.data import Dataset
+    from crdkit.data import Dataset, Split
     from crdkit.data.agreement import EdgeAgreement
     from crdkit.views import View
 
 
 def make_data(
     *,
-    layout: Annotated[str, typer.Option(help="mvtec3d, eyecandies or folder.", autocompletion=complete_layout)],
+    layout: Annotated[str, typer.Option(help="Name of a dataset: mvtec3d, ...", autocompletion=complete_layout)],
     out: Annotated[Path, typer.Option(help="New folder for the data.")],
     categories: Annotated[
         list[str] | None, typer.Argument(metavar="[CATEGORY]...", help="Objects to write; all by default.")
@@ -37,7 +37,7 @@ def make_data(
     ] = None,
 ) -> None:
     """Write synthetic inspection scenes in the folder layout of a public dataset."""
-    from crdkit.data.synthetic import LAYOUTS
+    from crdkit.data.synthetic import LAYOUTS, category_folders
     from crdkit.errors import ConfigError, unknown_name
 
     if layout not in LAYOUTS:
@@ -47,8 +47,9 @@ def make_data(
     given: dict[str, Any] = {"categories": categories, "size": size, "sensors": sensors}
     counts = {"train": train, "validation": validation, "test_good": test_good, "test_per_defect": test_per_defect}
     LAYOUTS[layout](out, seed=seed, **counts, **{key: value for key, value in given.items() if value})
-    written = sorted(entry.name for entry in out.iterdir() if entry.is_dir())
-    typer.echo(f"{out}: data.name={layout}, categories {', '.join(written)}")
+    written = category_folders(out)
+    root = written[0].parent if written else out
+    typer.echo(f"{root}: data.name={layout}, categories {', '.join(folder.name for folder in written)}")
 
 
 def check_data(
@@ -99,6 +100,7 @@ def check_data(
         checked, lines, command = check_dataset(dataset, look=Looks(look, edges)), list[str](), None
         few = warn_of_few(sum(checked.counts.get("validation", {}).values()))
         lines += [f"note: {few}"] if few else []
+        lines += [f"note: {text}" for text in _held_out(dataset, checked.counts)]
         lines += [pair.in_words() for pair in edges.found if not pair.is_shifted]
         pictures |= _pictures(edges, dataset, checked.folder.name, out)
         errors += checked.count("error")
@@ -143,6 +145,15 @@ def _write(pictures: Mapping[str, Any], out: Path | None) -> None:
     with new_folder(out) as folder:
         for name, picture in pictures.items():
             Image.fromarray(picture).save(folder / f"{name}.png")
+
+
+def _held_out(dataset: Dataset, counts: Mapping[Split, Mapping[str, int]]) -> Iterator[str]:
+    """Yield what is to be said of a validation split that is taken from the training samples."""
+    if "validation" in counts and (taken := dataset.held_out) is not None:
+        number = sum(counts["validation"].values())
+        seed = "" if taken["seed"] is None else f", data.validation_seed={taken['seed']}"
+        by = f"data.validation_share={taken['share']:g}{seed}"
+        yield f"no validation split: {number} held out, {taken['rule']} ({by})"
 
 
 def _to_check(

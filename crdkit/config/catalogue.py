@@ -71,8 +71,8 @@ def catalogue(kind: str | None = None) -> dict[str, list[Entry]]:
         UnknownNameError: there is no such kind, and no such section of a configuration; see `section_options`.
 
     Examples:
-        >>> [entry.name for entry in catalogue("datasets")["datasets"]]
-        ['eyecandies', 'folder', 'mvtec3d']
+        >>> [entry.name for entry in catalogue("scores")["scores"]]
+        ['maximum', 'relative_maximum', 'top_mean']
     """
     kinds = [*REGISTRIES, "presets"]
     if kind is not None and kind not in (*kinds, *SECTIONS):

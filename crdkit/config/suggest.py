@@ -7,7 +7,7 @@ import math
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import yaml
@@ -24,6 +24,7 @@ from crdkit.views.ranges import default_range, is_flat, propose_range, usual_val
 _PRESETS = {"mvtec3d": "quick", "eyecandies": "quick-eyecandies"}
 _TEACHER = "encoder: {name: efficientnet_lite0}"
 _MAX_LOOKED_AT = 16
+_MAX_IN_FULL = 4  # modalities of which each helps each other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,7 @@ def suggest_training(
             plain=plain,
         )
     )
-    suggestion = Suggestion(preset=preset, overrides=(*where, *modalities), notes=tuple(notes))
+    suggestion = _in_a_star(Suggestion(preset=preset, overrides=(*where, *modalities), notes=tuple(notes)))
     run = suggestion.config()
     data = build_dataset(run)
     record, _ = samples[0]
@@ -122,6 +123,18 @@ def suggest_training(
         except DataError as error:
             raise DataError(f"{record.image_path}: modality {name!r} cannot be made of it: {error}") from error
     return suggestion
+
+
+def _in_a_star(suggestion: Suggestion) -> Suggestion:
+    """Return the suggestion with edges from one modality to each other alone, if there are many."""
+    names = list(suggestion.config().modalities)
+    if len(names) <= _MAX_IN_FULL:
+        return suggestion
+    star = ("graph.topology=star", f"graph.hub={names[0]}", "graph.merge=mean")
+    note = (
+        f"{len(names)} modalities help each other through {names[0]!r}: with all pairs, the cost grows with the square"
+    )
+    return replace(suggestion, overrides=(*suggestion.overrides, *star), notes=(*suggestion.notes, note))
 
 
 def _look_at(dataset: Dataset) -> list[tuple[SampleRecord, Sensors]]:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -113,10 +113,25 @@ class Dataset(Component, ABC):
     def __init__(self, config: DatasetConfig) -> None:
         self.config = config
 
+    @classmethod
+    def looks_like(cls, folder: Path) -> bool:
+        """Whether the category ``folder`` may have this layout, judged by a few names; only then it is tried."""
+        return True
+
+    @classmethod
+    def category_root(cls, folder: Path) -> Path:
+        """Return the folder below ``folder``, as it was unpacked, that ``data.root`` names: most often ``folder``."""
+        return folder
+
     @property
     @abstractmethod
     def sensors(self) -> tuple[str, ...]:
         """Names of the sensors that every sample has."""
+
+    @property
+    def held_out(self) -> Mapping[str, Any] | None:
+        """How the validation split was taken from the training samples, for metrics.json; None if it was not."""
+        return None
 
     @abstractmethod
     def records(self, split: Split) -> Sequence[SampleRecord]:

@@ -122,26 +122,28 @@ def pair_files(
 
 
 def pair_subfolders(
-    folder: Path, suffixes: Mapping[str, Collection[str]], *, need_masks: bool, keep_incomplete: bool
+    folder: Path, suffixes: Mapping[str, Collection[str]], *, need_masks: bool, keep_incomplete: bool, marks: str = "gt"
 ) -> list[PairedFiles]:
-    """Pair the files ``<folder>/<sensor>/<stem><suffix>``, with PNG masks in ``<folder>/gt``; see `pair_files`.
+    """Pair the files ``<folder>/<sensor>/<stem><suffix>``, with PNG masks in a folder beside them; see `pair_files`.
 
     Args:
         folder: holds one folder per sensor.
         suffixes: those of each sensor's files, the usual one first.
         need_masks: whether a sample without a mask is incomplete; masks that exist are paired anyway.
         keep_incomplete: whether incomplete samples are listed all the same.
+        marks: name of the folder of masks.
 
     Raises:
         DataError: a folder is missing, or what `pair_files` refuses.
     """
+    masks = folder / marks
 
     def place(kind: str, stem: str) -> Path:
-        return folder / "gt" / f"{stem}.png" if kind == MASK else folder / kind / f"{stem}{next(iter(suffixes[kind]))}"
+        return masks / f"{stem}.png" if kind == MASK else folder / kind / f"{stem}{next(iter(suffixes[kind]))}"
 
     return pair_files(
         {sensor: files_by_stem(folder / sensor, allowed) for sensor, allowed in suffixes.items()},
-        files_by_stem(folder / "gt", (".png",)) if need_masks or (folder / "gt").exists() else {},
+        files_by_stem(masks, (".png",)) if need_masks or masks.exists() else {},
         need_masks=need_masks,
         place=place,
         keep_incomplete=keep_incomplete,

@@ -82,8 +82,10 @@ def recognise(folder: Path, *, layout: str | None = None) -> list[Recognised]:
     names = [layout] if layout else sorted(datasets, key=lambda name: name == _FALLBACK_LAYOUT)
     folder = folder.expanduser().resolve()
     reasons: dict[str, str] = {}
-    for candidates in ([folder], [folder / name for name in subfolders(folder)]):
-        found = [result for path in candidates if (result := _recognise(path, names, reasons)) is not None]
+    roots = dict.fromkeys([folder, *(datasets.get(name).category_root(folder) for name in names)])
+    for candidates in ([folder], *([root / name for name in subfolders(root)] for root in roots)):
+        tried = [(path, _alike(path, names) if layout is None else names) for path in candidates]
+        found = [result for path, likely in tried if (result := _recognise(path, likely, reasons)) is not None]
         if found:
             return found
     raise DataError(f"{folder}: holds no category in a known layout{_of_one_sensor(folder)}: {_join_reasons(reasons)}")
@@ -180,6 +182,11 @@ def _candidates(folder: Path, trained_on: DatasetConfig) -> list[DatasetConfig]:
         return [*found, trained_on.model_copy(update=loose | {"manifest": None})]
     shared = trained_on.model_dump(include={"image_size", "on_bad_sample", "workers", "follow_links", "registration"})
     return [*found, datasets.build_config({"name": _FALLBACK_LAYOUT, **shared, **loose})]
+
+
+def _alike(path: Path, names: Sequence[str]) -> list[str]:
+    """Return the layouts that a category may have, by what they say themselves."""
+    return [name for name in names if datasets.get(name).looks_like(path)]
 
 
 def _recognise(path: Path, names: Sequence[str], reasons: dict[str, str]) -> Recognised | None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from crdkit._core.registry import AbsolutePath
-from crdkit.data import Dataset, DatasetConfig, RawSample, SampleRecord, Split, datasets, read_sample
+from crdkit.data import Dataset, RawSample, SampleRecord, Split, datasets, read_sample
 from crdkit.data._arranged import Arranged
 from crdkit.data._folders import category_folder, require_root
 from crdkit.data._manifest import MANIFESTS, find_manifest, holds_data, manifest_of, read_manifest
 from crdkit.data._table import Table
+from crdkit.data.held_out import HeldOutConfig, describe_share, hold_out
 from crdkit.data.images import describe
 from crdkit.data.invalid import mark_invalid
 from crdkit.data.parts import FilePart, read_part
@@ -66,7 +65,7 @@ class Folder(Dataset):
         (('rgb', 'infrared', 'xyz'), [3, 8])
     """
 
-    class Config(DatasetConfig):
+    class Config(HeldOutConfig):
         """Options of ``folder``."""
 
         name: str = "folder"
@@ -74,8 +73,8 @@ class Folder(Dataset):
             None,
             description=f"file that lists where samples lie; None: {' or '.join(MANIFESTS)} in the data folder, if any",
         )
-        validation_share: float = Field(
-            0.1, gt=0, lt=1, description="of the training samples, at least one; used if there is no validation folder"
+        validation_seed: int | None = Field(
+            None, ge=0, description="gives another such share; null: the names alone decide which it is"
         )
         scale: dict[str, Annotated[float, Field(gt=0)]] = Field(
             {}, description="metres per stored unit, by sensor; its values become float"
@@ -95,6 +94,13 @@ class Folder(Dataset):
         """
         return self._samples().sensors
 
+    @property
+    def held_out(self) -> Mapping[str, Any] | None:
+        """The share of the training samples that is held out; None if there is a validation split."""
+        if self._samples().has("validation"):
+            return None
+        return describe_share(self.config.validation_share, self.config.validation_seed)
+
     def records(self, split: Split) -> Sequence[SampleRecord]:
         """List the samples of ``split`` by defect type, folder and name.
 
@@ -107,18 +113,7 @@ class Folder(Dataset):
         if split == "test" or samples.has("validation"):
             return samples.records(split, keep_incomplete=keep)
         normals = samples.records("train", keep_incomplete=keep)
-        if len(normals) < 2:
-            raise DataError(
-                f"{normals[0].image_path}: is the only normal sample; add more: training and validation need one each"
-            )
-        count = max(1, round(self.config.validation_share * len(normals)))
-        by_hash = sorted(normals, key=lambda record: hashlib.sha256(record.sample_id.encode()).digest())
-        held_out = {record.sample_id for record in by_hash[: min(count, len(normals) - 1)]}
-        return [
-            replace(record, split=split)
-            for record in normals
-            if (record.sample_id in held_out) == (split == "validation")
-        ]
+        return hold_out(normals, split, share=self.config.validation_share, seed=self.config.validation_seed)
 
     def read(self, record: SampleRecord, sensors: Sequence[str] | None = None) -> RawSample:
         """Decode ``sensors`` of one sample (all of them if None) and its mask.

@@ -145,7 +145,8 @@ def _defects(data: ReportData) -> dict[str, Any]:
 
 def _run_facts(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the small tables: what the run cost and what it ran on."""
-    titles = {"counts": "Samples", "seconds": "Seconds", "parameters": "Parameters", "environment": "Environment"}
+    titles = {"counts": "Samples", "held_out": "Held out for validation", "seconds": "Seconds"}
+    titles |= {"parameters": "Parameters", "environment": "Environment"}
     return [
         {
             "title": title,

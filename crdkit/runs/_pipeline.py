@@ -23,6 +23,7 @@ from crdkit.detector import Detector
 from crdkit.errors import DataError, MissingSplitError
 from crdkit.model.crd import CRD
 from crdkit.model.shapes import feature_bytes, pinned_bytes
+from crdkit.runs._counts import count_samples, describe_held_out
 from crdkit.runs.begin import begin
 from crdkit.runs.directory import finish, write_results
 from crdkit.runs.fingerprint import Fingerprint, Reading, require_same_data
@@ -280,20 +281,14 @@ class Pipeline:
     ) -> dict[str, Any]:
         """Return the content of metrics.json; a phase or split that the run did not have is None."""
         seconds, splits = self.clock.seconds, self.splits
-        skipped = sum(split.skipped for split in splits.values())
-        missing = {name: int((~has).sum()) for name, has in present.items() if not has.all()}
         return {
             **measured,
             "seconds": {
                 **{phase: round(seconds[phase], 3) if phase in seconds else None for phase in PHASES},
                 "total": round(sum(seconds.values()), 3),
             },
-            "counts": {
-                **{split: len(splits[split]) if split in splits else None for split in SPLITS},
-                **({"skipped": skipped} if skipped else {}),
-                **({"missing": missing} if missing else {}),
-                **({"overlapping": self.overlapping} if self.overlapping else {}),
-            },
+            "counts": count_samples(splits, present=present, overlapping=self.overlapping),
+            **describe_held_out(self.dataset, splits),
             "environment": environment,
             "parameters": self.parameters,
             "resident": self.plan.to_dict(cached=[name for name, split in splits.items() if split.cached]),

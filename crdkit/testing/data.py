@@ -14,7 +14,7 @@ import torch
 
 from crdkit.data import GOOD, SPLITS, UNLABELLED, Dataset, RawSample, SampleRecord, Sensors, Split, datasets
 from crdkit.data.registration import Registration
-from crdkit.data.synthetic import LAYOUTS, OBJECT_KINDS
+from crdkit.data.synthetic import LAYOUTS, OBJECT_KINDS, category_folders
 from crdkit.errors import ConfigError
 from crdkit.testing.examples import example_sensors
 from crdkit.testing.parts import check_description
@@ -158,8 +158,8 @@ def _synthetic(name: str, root: Path) -> dict[str, Any]:
             "root and category of a small folder that it reads"
         )
     LAYOUTS[name](root, categories=["biscuit"], train=3, validation=2, test_good=2, test_per_defect=1, size=32)
-    (category,) = [folder.name for folder in root.iterdir()]
-    return {"root": root, "category": category}
+    (category,) = category_folders(root)
+    return {"root": category.parent, "category": category.name}
 
 
 def _build(name: str, options: Options) -> Dataset:

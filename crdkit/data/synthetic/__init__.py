@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from crdkit.data.synthetic.defects import DEFECTS, INFRARED_DEFECTS
 from crdkit.data.synthetic.objects import OBJECT_KINDS, ObjectKind
+from crdkit.data.synthetic.public import STYLES, category_folders, write_public
 from crdkit.data.synthetic.scene import Camera, Scene, make_scene, sample_key, scanner_camera
 from crdkit.data.synthetic.sensors import (
     LIGHT_TENT,
@@ -33,6 +35,7 @@ LAYOUTS: dict[str, Callable[..., Path]] = {
     "mvtec3d": write_mvtec3d,
     "eyecandies": write_eyecandies,
     "folder": write_folder,
+    **{name: partial(write_public, name) for name in STYLES},
 }
 """The writer of each layout; all take the arguments of `write_mvtec3d`, but images of Eyecandies are square."""
 
@@ -52,6 +55,7 @@ __all__ = [
     "ObjectKind",
     "Scene",
     "Spot",
+    "category_folders",
     "make_scene",
     "render_depth",
     "render_infrared",
@@ -66,4 +70,5 @@ __all__ = [
     "write_eyecandies",
     "write_folder",
     "write_mvtec3d",
+    "write_public",
 ]
