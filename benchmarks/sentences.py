@@ -49,10 +49,20 @@ def words_per_sentence(text: str) -> float | None:
     return mean(lengths) if lengths else None
 
 
+def prose_of(page: Path) -> str:
+    """Return the Markdown of a page, or of the text cells of a notebook."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".md":
+        return text
+    cells = [cell for cell in re.split(r"^# %%", text, flags=re.MULTILINE) if cell.startswith(" [markdown]")]
+    return "\n\n".join(re.sub(r"^# ?", "", cell.partition("\n")[2], flags=re.MULTILINE) for cell in cells)
+
+
 def main() -> None:
     """Print a table of all pages, the longest sentences' pages first, and the mean over all sentences."""
     pages = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
-    found = {page: sentences(page.read_text(encoding="utf-8")) for page in pages if page.name not in LEFT_OUT}
+    pages += [page for page in sorted(ROOT.glob("docs/**/*.py")) if page.read_text(encoding="utf-8").startswith("# %%")]
+    found = {page: sentences(prose_of(page)) for page in pages if page.name not in LEFT_OUT}
     means = {page: mean(len(one.split()) for one in own) for page, own in found.items() if own}
     print("| page | sentences | words per sentence |\n|---|--:|--:|")
     for page, value in sorted(means.items(), key=lambda item: -item[1]):
