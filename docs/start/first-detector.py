@@ -79,7 +79,8 @@ sorted(path.name for path in Path("runs/gear").iterdir())
 # ## 5. Ask about one part
 #
 # A prediction says how anomalous the part is, where, and which sensor raised the
-# alarm. Here the part has a dent, which only the scanner sees.
+# alarm. Here the part has a
+# dent.
 
 # %% language="bash"
 # crdkit -q predict runs/gear rgb=data/gear/test/dent/rgb/000.png xyz=data/gear/test/dent/xyz/000.tiff
