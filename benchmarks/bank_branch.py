@@ -1,11 +1,12 @@
 """Is a memory bank worth a branch beside the students? Decided without test labels of real scans.
 
-    python -m benchmarks.bank_branch DETECTOR... [--test NAME...] [--size 4000]
+    python -m benchmarks.bank_branch OUT/OBJECT... [--test NAME...] [--size 4000]
 
-For each trained detector a bank of normal patches is filled from its training scans (`benchmarks.peers.bank`), and the
-maps of students and banks are fused by the detector's own aggregation, calibrated on the validation normals. Scored are
-the validation normals with their copies with pasted defects (`benchmarks.selection`), and the test split of the
-categories that ``--test`` names, which is for synthetic data only. Metrics in percent.
+OUT is the ``--out`` of `benchmarks.peers`, which has measured `quick` on these objects. A bank of normal patches is
+filled from an object's training scans (`benchmarks.peers.bank`), and the maps of students and banks are fused by the
+detector's own aggregation, calibrated on the validation normals. Scored are the validation normals with their copies
+with pasted defects (`benchmarks.selection`), and the test split of the objects that ``--test`` names, which is for
+synthetic data only. Metrics in percent.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from benchmarks.aggregations import SHOWN, Maps, load, raw_maps
 from benchmarks.peers.bank import GROUPS, MemoryBanks, build_scorer_of
 from benchmarks.runs import row
 from benchmarks.selection import pasted
+from crdkit.config import load_config
 from crdkit.detector import Detector
 from crdkit.detector.files import load_detector
 from crdkit.scoring.metrics import evaluate
@@ -71,13 +73,13 @@ def measure(
 def main() -> None:
     """Print one Markdown row for each detector, kind of sample and variant."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("detectors", nargs="+", type=Path)
+    parser.add_argument("folders", nargs="+", type=Path, help="of objects in the --out of benchmarks.peers")
     parser.add_argument("--test", nargs="*", default=[], help="categories whose test split is scored: synthetic ones")
     parser.add_argument("--size", type=int, default=4000, help="most entries of a bank")
     arguments = parser.parse_args()
     print(row(["object", "scored on", "branches", *SHOWN]) + "\n|---|---|---" + "|--:" * len(SHOWN) + "|")
-    for folder in arguments.detectors:
-        detector = load_detector(folder)
+    for folder in arguments.folders:
+        detector = load_detector(folder / "detector-quick-0").with_config(load_config(folder / "config.yaml"))
         category = detector.config.data.category
         banks = fill(detector, arguments.size)
         normals = branches(detector, banks, load(detector, "validation").inputs)

@@ -139,6 +139,9 @@ def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytes
         ("quick", 1),
         ("memory bank, joined", 0),
     ]
+    (tmp_path / "peers.md").unlink()
+    peers.main([*shared, "--seeds", "0", "--table"])
+    assert len(programs.called) == 3
     text = (tmp_path / "peers.md").read_text()
     assert "| quick | RGB + depth | 0, 1 | 100.0 ± 0.0 [100.0, 100.0] |" in text
     assert "| gear | memory bank, joined | +0.0 [+0.0, +0.0], p 1.000 |" in text

@@ -224,6 +224,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="of each process")
     parser.add_argument("--jobs", type=int, default=1, help="processes at once")
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="only write the tables of what is in --out")
     return parser.parse_args(arguments)
 
 
@@ -233,7 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.peers is not None:
         options.peers = make_environment(options.peers)
     data = objects_of(options)
-    measure(options, data)
+    if not options.table:
+        measure(options, data)
     result = collect(options, list(data))
     options.results.mkdir(parents=True, exist_ok=True)
     (options.results / "peers.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
