@@ -116,6 +116,15 @@ def test_samples_without_labels_are_for_predict(tmp_path, capsys):
     assert len(open_samples(today, datasets.build_config("folder")).records("test")) == 3
 
 
+def test_a_folder_of_good_parts_that_is_no_split_gets_a_way_to_train_on_it(tmp_path, capsys):
+    parts = write(tmp_path / "kettles/good", 3).parent
+    write(parts / "new", 2)
+    assert main(["data", "check", str(parts), "--json"]) == 0
+    good, new = (one["findings"][0]["message"] for one in json.loads(capsys.readouterr().out)["datasets"])
+    assert good.endswith(f"rename the folder to 'train', or let `crdkit data import {parts}` describe it as it is")
+    assert new.endswith(f"move its folders into {parts / 'new/train'}")
+
+
 def test_samples_without_labels_that_cannot_be_read_are_an_error(tmp_path, capsys):
     today = write(tmp_path / "today", 3)
     broken = today / "cam/1.png"

@@ -45,8 +45,8 @@ class Arranged:
         parts = self._manifest.parts(split)
         if not parts:
             raise MissingSplitError(
-                f"{self._folder}: there is no split {split!r}; add the folder {split}/good/<sensor>, or the key "
-                f"{split!r} to the {MANIFEST}; {found_folders(self._folder)}"
+                f"{self._folder}: there is no split {split!r}; add the folder {split}/good/<sensor>, or {self._named(split)}"
+                f"; {found_folders(self._folder)}"
             )
         records = [
             record
@@ -59,6 +59,11 @@ class Arranged:
             patterns = ", ".join(self._manifest.sensors.values())
             raise DataError(f"{self._folder}: no file in {listed} matches {patterns}; check the names")
         return records
+
+    def _named(self, split: Split) -> str:
+        if (self._folder / MANIFEST).is_file():
+            return f"the key {split!r} to the {MANIFEST}"
+        return f"a {MANIFEST} that says where its samples lie"
 
     def _samples(self, part: str, *, split: Split, defect: str, keep_incomplete: bool) -> list[SampleRecord]:
         folder, manifest, defective = self._folder / part, self._manifest, defect not in (GOOD, UNLABELLED)

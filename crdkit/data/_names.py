@@ -34,6 +34,16 @@ def is_litter(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _LITTER
 
 
+def is_like_good(name: str) -> bool:
+    """Whether a folder's name says, in any spelling, that its samples have no defect.
+
+    Examples:
+        >>> [name for name in ("good", "OK", "Defect-free", "scratch") if is_like_good(name)]
+        ['good', 'OK', 'Defect-free']
+    """
+    return _letters(name) in _LIKE_GOOD
+
+
 def refuse_like_good(names: Iterable[str], *, where: object) -> None:
     """Refuse a defect type whose name says that its samples have no defect: they would count as anomalous.
 
@@ -48,7 +58,7 @@ def refuse_like_good(names: Iterable[str], *, where: object) -> None:
         crdkit.errors.DataError: scans/test: 'OK' would be a defect type; if its samples are normal, name it 'good'
     """
     for name in names:
-        if name != GOOD and _letters(name) in _LIKE_GOOD:
+        if name != GOOD and is_like_good(name):
             raise DataError(f"{where}: {name!r} would be a defect type; if its samples are normal, name it {GOOD!r}")
 
 

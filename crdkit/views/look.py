@@ -86,7 +86,7 @@ class LookAtViews:
         views = self._views
         if views is None:
             views = {name: view for _, summary in samples for name, view in self._views_of(summary).items()}
-        yield from find_oddities(samples, views=views, data=dataset.config)
+        yield from find_oddities(samples, views=views, data=dataset.config, configured=self._views is not None)
 
     def _views_of(self, summary: SampleSummary) -> dict[str, View]:
         return {

@@ -29,7 +29,9 @@ _TOO_FAR = 2000.0  # background distances that a scan may reach: what no sensor 
 _FAR_FROM_MEDIAN = 4.0  # times
 
 
-def find_oddities(samples: Samples, *, views: Mapping[str, View], data: DatasetConfig) -> list[Finding]:
+def find_oddities(
+    samples: Samples, *, views: Mapping[str, View], data: DatasetConfig, configured: bool = True
+) -> list[Finding]:
     """Return what is wrong or unusual in the views and sensors of samples that belong together; errors first.
 
     An error is what cannot be trained on: a modality whose views are all constant. Warnings are views that are constant
@@ -41,6 +43,7 @@ def find_oddities(samples: Samples, *, views: Mapping[str, View], data: DatasetC
         samples: of all splits; those of the test split are only compared with the others.
         views: by modality.
         data: options of the dataset, for the remedies.
+        configured: whether ``views`` are modalities of a configuration, whose keys a remedy can name.
     """
     normal = [(record, summary) for record, summary in samples if record.split != "test"]
     test = [(record, summary) for record, summary in samples if record.split == "test"]
@@ -48,7 +51,7 @@ def find_oddities(samples: Samples, *, views: Mapping[str, View], data: DatasetC
     for name, view in views.items():
         seen = [(record, summary) for record, summary in normal if name in summary.views]
         if seen:
-            findings += [*_odd_views(name, view, seen, data), *_odd_range(name, view, seen)]
+            findings += [*_odd_views(name, view, seen, data), *_odd_range(name, view, seen, configured=configured)]
     for sensor in dict.fromkeys(sensor for _, summary in normal for sensor in summary.sensors):
         found = [(record, summary.sensors[sensor]) for record, summary in normal if sensor in summary.sensors]
         findings += _odd_sensor(sensor, found, data)
@@ -162,7 +165,7 @@ def _odd_foreground(name: str, view: View, samples: Samples, unit: str) -> Itera
         )
 
 
-def _odd_range(name: str, view: View, samples: Samples) -> Iterator[Finding]:
+def _odd_range(name: str, view: View, samples: Samples, *, configured: bool) -> Iterator[Finding]:
     if not isinstance(view, SingleChannel):
         return
     sensor = view.sensors[0]
@@ -176,7 +179,8 @@ def _odd_range(name: str, view: View, samples: Samples) -> Iterator[Finding]:
     low, high = usual_values(found)
     if is_flat((low, high), limits):
         share = (high - low) / (limits[1] - limits[0])
-        remedy = f"set modalities.{name}.range={written(propose_range(found))}"
+        where = f"set modalities.{name}." if configured else "give its modality "
+        remedy = f"{where}range={written(propose_range(found))}"
         yield _warning(
             _file(samples[0][0], sensor),
             f"the view {name!r} is nearly flat: the values of all samples, {low:.6g} to {high:.6g}, span {share:.1%} "

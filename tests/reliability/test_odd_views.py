@@ -165,7 +165,8 @@ def test_a_flat_thermal_image_gets_a_range(root: Path) -> None:
     low, high = (float(value) for value in proposed.strip("[]").split(","))
     assert 28000 < low < 29600
     assert 30000 < high < 32000
-    assert any("nearly flat" in message for severity, message in found(root) if severity == "warning")
+    (named,) = [message for severity, message in found(root) if severity == "warning" and "nearly flat" in message]
+    assert f"; give its modality range={proposed}" in named  # no configuration, so no key of one
 
 
 def test_orientation_tags_that_differ_are_named(root: Path) -> None:
