@@ -14,7 +14,7 @@ from crdkit.data.synthetic import write_folder
 def test_the_sensor_that_sees_a_defect_has_the_largest_share(tmp_path):
     counts = {"train": 24, "validation": 8, "test_good": 1, "test_per_defect": 1}
     root = write_folder(tmp_path / "data", categories=["gear"], size=128, sensors=["rgb", "xyz"], **counts)
-    small = ("data.name=folder", "data.category=gear", "data.image_size=128", "training.epochs=6", "scoring.sigma=2")
+    small = ("data.name=folder", "data.category=gear", "data.image_size=128", "training.epochs=12", "scoring.sigma=2")
     detector = crdkit.fit(RunConfig.preset("quick").with_overrides(f"data.root={root}", *small))
     normals = [detector.predict(sensors_of("gear", 0, "decide", index)[0]) for index in range(20)]
     detector.decide(0.05, normals=normals)
