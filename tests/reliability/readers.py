@@ -236,7 +236,7 @@ def datasets(folder: Path) -> dict[str, Reader]:
             file="s.npy",
             seeds=[saved(scan, "NPY"), saved(scan[..., 2], "NPY"), saved(np.uint16(scan[..., 2] * 1000), "NPY")],
             mutations=(*m.ANY_BINARY, *[m.edit_npy_header] * 4),
-            read=lambda path: {"s": own._read("s", path)},
+            read=lambda path: {"s": own._read("s", path, None)},
             check=is_own,
         ),
         "depth-range": Reader(
