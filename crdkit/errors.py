@@ -113,7 +113,7 @@ class MissingSplitError(DataError):
         ...         Folder(Folder.Config(root=root / "gear/test/good")).records("train")
         ...     except MissingSplitError as error:
         ...         print(str(error).rpartition(": there")[2])  # doctest: +ELLIPSIS
-         is no split 'train'; add the folder train/good/<sensor>, or a manifest.yaml that says where its samples lie; ...
+         is no split 'train'; add the folder train/good/<sensor>, or a manifest.yaml that says where ...
     """
 
 

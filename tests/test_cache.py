@@ -270,13 +270,13 @@ def test_code_that_is_edited_while_files_are_decoded_fills_no_cache(kept, plugge
     write, start = plugged
     folder = write("", "from cached_helper import VALUE", "VALUE")  # imported by the first call
     edit(folder / "cached_helper.py", "VALUE = 0.25\n")
-    run, decode = start(), crdkit.views.split._decode
+    run, decode = start(), crdkit.views.split.decode_split
 
     def edited(*args, **options):
         edit(folder / "cached_helper.py", "VALUE = 0.75\n")
         return decode(*args, **options)
 
-    monkeypatch.setattr("crdkit.views.split._decode", edited)
+    monkeypatch.setattr("crdkit.views.split.decode_split", edited)
     with pytest.warns(CacheWarning, match=r"is not written: .*cached_helper\.py has changed while the files were"):
         assert shown(load(run)) == 0.75
     assert not kept.data.cache.exists()

@@ -19,7 +19,7 @@ from crdkit.cli import main
 from crdkit.cli.output import show
 from crdkit.cli.tables import catalogue_tables, results_table
 from crdkit.config.catalogue import Entry
-from crdkit.data.synthetic import LAYOUTS
+from crdkit.data.synthetic import LAYOUTS, category_folders
 from crdkit.runs.directory import read_metrics
 
 
@@ -127,8 +127,8 @@ def test_data_is_made_and_found_sound(capsys, tmp_path, layout):
     out = tmp_path / "[b]data"
     code, printed, err = run(capsys, "-q", "data", "make", "gear", "--layout", layout, "--out", out, *FEW)
     assert (code, err) == (0, "")
-    category = next(out.iterdir())
-    assert printed == f"{out}: data.name={layout}, categories {category.name}\n"
+    (category,) = category_folders(out)
+    assert printed == f"{category.parent}: data.name={layout}, categories {category.name}\n"
     counts = {"train": 2, "validation": 1, "test_good": 1, "test_per_defect": 1}
     LAYOUTS[layout](tmp_path / "same", categories=["gear"], size=64, **counts)
     written = {path.relative_to(out): path.read_bytes() for path in out.rglob("*.*")}

@@ -205,7 +205,9 @@ def test_sensors_may_lie_in_train_and_unlabelled_ones_in_test(plain: Path) -> No
 def test_a_folder_of_sensors_is_an_unlabelled_test_split(plain: Path) -> None:
     data = dataset(plain / "test" / "good")
     assert ids(data, "test") == ["part 0", "part 1"]
-    with pytest.raises(DataError, match=r"there is no split 'train'; add the folder train/good/<sensor>, or a manifest"):
+    with pytest.raises(
+        DataError, match=r"there is no split 'train'; add the folder train/good/<sensor>, or a manifest"
+    ):
         data.records("train")
 
 

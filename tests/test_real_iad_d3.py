@@ -53,6 +53,12 @@ def test_only_good_samples_of_the_validation_list_are_used(root):
     assert list_categories(real(root).config) == ["gear"]
 
 
+def test_the_downloaded_folder_is_a_root_as_well(root):
+    whole = real(root.parent)
+    assert [len(whole.records(split)) for split in SPLITS] == [4, 2, 7]
+    assert list_categories(whole.config) == ["gear"]
+
+
 @pytest.mark.parametrize("lists", [[], ["defects"]])
 def test_without_good_validation_samples_a_share_is_held_out(root, change, lists):
     change(lambda content: content.update(validation=content["validation"][-1:] if lists else []))

@@ -45,8 +45,8 @@ class Arranged:
         parts = self._manifest.parts(split)
         if not parts:
             raise MissingSplitError(
-                f"{self._folder}: there is no split {split!r}; add the folder {split}/good/<sensor>, or {self._named(split)}"
-                f"; {found_folders(self._folder)}"
+                f"{self._folder}: there is no split {split!r}; add the folder {split}/good/<sensor>, "
+                f"or {self._named(split)}; {found_folders(self._folder)}"
             )
         records = [
             record

@@ -105,7 +105,7 @@ def list_categories(config: DatasetConfig) -> list[str]:
         ...     list_categories(datasets.build_config({"name": "mvtec3d", "root": root}))
         ['biscuit', 'capsule', 'gear']
     """
-    root = require_root(config.root)
+    root = datasets.get(config.name).category_root(require_root(config.root))
     found, others = [], dict[str, str]()
     for name in subfolders(root):
         reasons: dict[str, str] = {}

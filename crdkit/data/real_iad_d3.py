@@ -126,7 +126,8 @@ class RealIADD3(Dataset):
         return read_scan(path, scale=self.config.scale.get("xyz", 1.0), blank=self.config.on_blank_sensor == "missing")
 
     def _folder(self) -> Path:
-        return category_folder(self.config.root, self.config.category, is_category=type(self).looks_like)
+        root = self.config.root and self.category_root(self.config.root)
+        return category_folder(root, self.config.category, is_category=type(self).looks_like)
 
     def _json(self, folder: Path) -> Path:
         return (self.config.jsons or folder.parent.parent / JSONS) / f"{folder.name}.json"

@@ -61,14 +61,16 @@ class Polarisation(View):
             max_length=64,
             description="of the polarisers, degrees, in that order",
         )
-        black: float = Field(0.0, description="value without light, in the sensors' unit, which is subtracted")
+        black: float = Field(
+            0.0, ge=-1e9, le=1e9, description="value without light, in the sensors' unit; it is subtracted"
+        )
         faint: float | None = Field(
             None,
             ge=0,
             description="S0, in the sensors' unit, below which the degree fades to 0, as it is noise there; "
             "null: 2 % of the range of integers, 0 for floats",
         )
-        largest: float = Field(1.0, gt=0, le=1, description="degree that spans the range; matt parts hardly reach 0.3")
+        largest: float = Field(1.0, ge=0.001, le=1, description="degree that spans the range; matt parts reach 0.3")
 
         @model_validator(mode="after")
         def _fit_together(self) -> Polarisation.Config:

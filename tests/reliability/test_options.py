@@ -22,7 +22,7 @@ from crdkit.config import RunConfig
 from crdkit.config.build import build_dataset, build_graph, build_scorer, build_views
 from crdkit.config.catalogue import REGISTRIES
 from crdkit.config.overrides import apply_override
-from crdkit.data.synthetic import LAYOUTS
+from crdkit.data.synthetic import LAYOUTS, category_folders
 from crdkit.errors import CrdkitError
 from crdkit.model.crd import CRD
 from crdkit.model.encoders import encoders
@@ -88,7 +88,10 @@ def read_data(config):
 
 def look(config):
     for view in build_views(config).values():
-        known = {sensor: sensor if sensor in ("rgb", "xyz", "infrared") else "rgb" for sensor in view.sensors}
+        known = {
+            sensor: sensor if sensor in ("rgb", "xyz", "infrared") or "polarisation" in sensor else "rgb"
+            for sensor in view.sensors
+        }
         sensors = {sensor: example_sensors([like])[like] for sensor, like in known.items()}
         image = view(sensors, image_size=SIZE)
         assert image.shape[1:] == (SIZE, SIZE)
@@ -162,7 +165,7 @@ def part(base, name):
     options = dict(EXAMPLES.get((REGISTRIES[kind].kind, entry), {}).get("options", {}))
     if kind == "datasets":
         root = base.data.root.with_name(entry)
-        options |= {"root": root, "category": next(path.name for path in root.iterdir() if path.is_dir())}
+        options |= {"root": root, "category": category_folders(root)[0].name}
     if "weights" in options:
         options["weights"] = {"rgb": 1, "depth": 2}
     return with_part(base, place, entry, options), place, REGISTRIES[kind].get(entry).Config, use
