@@ -64,7 +64,7 @@ class Curvature(View):
         )
         unit: Literal["metres", "pixels"] = Field("metres", description="unit of scale")
         largest: float = Field(
-            200.0, gt=0, le=1e6, description="curvature that spans the range, 1/m: 200 is 5 mm radius"
+            200.0, ge=1e-9, le=1e6, description="curvature that spans the range, 1/m: 200 is 5 mm radius"
         )
         plane: PlaneFit = Field("robust", description="how the background plane is fit, see depth.mode")
         background_distance: float = Field(

@@ -61,7 +61,7 @@ class Roughness(View):
         scale: float = Field(
             0.001, gt=0, le=1, description="standard deviation of the window, metres on the object: wider is form"
         )
-        largest: float = Field(0.0005, gt=0, le=1, description="height and roughness that span the range, metres")
+        largest: float = Field(0.0005, ge=1e-9, le=1, description="height and roughness that span the range, metres")
         plane: PlaneFit = Field("robust", description="how the background plane is fit, see depth.mode")
         background_distance: float = Field(
             0.005, gt=0, le=1, description="points farther than this from the plane are foreground, metres"
