@@ -141,7 +141,7 @@ class Albedo(_Photometric):
         """Options of ``albedo``."""
 
         name: str = "albedo"
-        white: float = Field(1.0, ge=1e-9, le=1000, description="reflectance that is shown as 1, of the full brightness")
+        white: float = Field(1.0, ge=1e-9, le=1000, description="reflectance that is shown as 1, of full brightness")
 
     config: Config
 
