@@ -65,7 +65,7 @@ def warned(words):
 def test_the_printed_command_is_warned_of_nothing_and_agrees_with_the_warnings(parts, capsys, options):
     out, words = check(capsys, parts, *options)
     assert warned(words) == []
-    proposed = re.findall(r"set modalities\.(\w+)\.range=(\[.*\])", out)
+    proposed = re.findall(r"the view '(\w+)' is nearly flat.*; give its modality range=(\[.*\])", out)
     assert {name for name, _ in proposed} == {"infrared", "dark"} | ({"hoehe"} if not options else set())
     modalities = {name: word for name, _ in proposed for word in words if word.startswith(f"modalities.{name}=")}
     for name, limits in proposed:
