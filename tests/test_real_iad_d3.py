@@ -11,7 +11,7 @@ from PIL import Image
 
 from crdkit.data import SPLITS, datasets
 from crdkit.data.check import check_dataset
-from crdkit.data.discover import list_categories, open_datasets
+from crdkit.data.discover import list_categories, open_datasets, require_category
 from crdkit.data.synthetic import LAYOUTS
 from crdkit.errors import DataError, MissingSplitError
 
@@ -57,6 +57,7 @@ def test_the_downloaded_folder_is_a_root_as_well(root):
     whole = real(root.parent)
     assert [len(whole.records(split)) for split in SPLITS] == [4, 2, 7]
     assert list_categories(whole.config) == ["gear"]
+    require_category(whole.config)
 
 
 @pytest.mark.parametrize("lists", [[], ["defects"]])

@@ -105,7 +105,7 @@ def list_categories(config: DatasetConfig) -> list[str]:
         ...     list_categories(datasets.build_config({"name": "mvtec3d", "root": root}))
         ['biscuit', 'capsule', 'gear']
     """
-    root = datasets.get(config.name).category_root(require_root(config.root))
+    root = _category_root(config)
     found, others = [], dict[str, str]()
     for name in subfolders(root):
         reasons: dict[str, str] = {}
@@ -138,9 +138,14 @@ def require_category(config: DatasetConfig) -> None:
             ...
         crdkit.errors.UnknownNameError: unknown category 'geer' - did you mean 'gear'? known: gear
     """
-    root = require_root(config.root)
+    root = _category_root(config)
     if config.category is not None and not (root / config.category).is_dir():
         raise unknown_name("category", config.category, subfolders(root))
+
+
+def _category_root(config: DatasetConfig) -> Path:
+    """Return the folder that holds the category folders: ``config.root``, or where its layout has them in it."""
+    return datasets.get(config.name).category_root(require_root(config.root))
 
 
 def open_samples(folder: Path, trained_on: DatasetConfig) -> Dataset:
