@@ -7,12 +7,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from crdkit.data import Sensors
-from crdkit.data.scans import measured_scan
-from crdkit.views import View, ViewConfig, views
-from crdkit.views._background import PlaneFit, foreground
+from crdkit.views import views
 from crdkit.views._local_planes import MIN_SUPPORT, LocalRegression, cut_out
-from crdkit.views.geometry import resize_known
+from crdkit.views._surface import SurfaceConfig, SurfaceView
 
 
 class Curvatures(NamedTuple):
@@ -27,7 +24,7 @@ class Curvatures(NamedTuple):
 
 
 @views.register("curvature")
-class Curvature(View):
+class Curvature(SurfaceView):
     """Gives mean curvature, Gaussian curvature and curvedness as (3, S, S) float32: dents, bumps, edges and ridges.
 
     The slope of the plane through each pixel's neighbours gives its normal, and how normals change from pixel to pixel
@@ -54,11 +51,10 @@ class Curvature(View):
         (3, 32, 32)
     """
 
-    class Config(ViewConfig):
+    class Config(SurfaceConfig):
         """Options of ``curvature``."""
 
         name: str = "curvature"
-        sensor: str = Field("xyz", max_length=100, description="sensor that holds the organised scan, metres")
         scale: float = Field(
             0.002, gt=0, le=100, description="standard deviation of the window: metres on the object, or pixels"
         )
@@ -66,39 +62,19 @@ class Curvature(View):
         largest: float = Field(
             200.0, ge=1e-9, le=1e6, description="curvature that spans the range, 1/m: 200 is 5 mm radius"
         )
-        plane: PlaneFit = Field("robust", description="how the background plane is fit, see depth.mode")
-        background_distance: float = Field(
-            0.005, gt=0, le=1, description="points farther than this from the plane are foreground, metres"
-        )
-        closing: int = Field(3, ge=0, le=64, description="dilations, then as many erosions, of the foreground, 3 x 3")
 
-    background_is_zero = True
     config: Config
 
-    @property
-    def sensors(self) -> tuple[str, ...]:
-        """Return the one sensor that holds the scan."""
-        return (self.config.sensor,)
-
-    def array(self, sensors: Sensors, *, image_size: int) -> np.ndarray:
-        """Return (3, S, S) float32 in [0, 1] from a float scan (H, W, 3), metres; 0 or NaN: not measured.
-
-        Raises:
-            DataError: the sensor has another shape or dtype, is infinite or not in metres, or holds no plane.
-        """
+    def measure(self, xyz: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the channels, (3, H, W), and where they are known, (H, W) bool; see `SurfaceView.measure`."""
         options = self.config
-        xyz = measured_scan(sensors[options.sensor], sensor=options.sensor)
-        inside = foreground(
-            xyz, mode=options.plane, background_distance=options.background_distance, closing=options.closing
-        )
         mean, gaussian, found = curvatures(xyz, inside, scale=options.scale, in_pixels=options.unit == "pixels")
         signed = np.sign(gaussian) * np.sqrt(np.abs(gaussian))
         curved = np.sqrt(np.maximum(2 * mean**2 - gaussian, 0))
         scaled = np.stack(
             [0.5 + mean / 2 / options.largest, 0.5 + signed / 2 / options.largest, curved / options.largest]
         )
-        image, _ = resize_known(np.clip(scaled, 0, 1).transpose(1, 2, 0), found, image_size)
-        return np.ascontiguousarray(np.clip(image, 0, 1).transpose(2, 0, 1))
+        return scaled, found
 
 
 def curvatures(xyz: np.ndarray, inside: np.ndarray, *, scale: float, in_pixels: bool = False) -> Curvatures:

@@ -7,12 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import Field
 
-from crdkit.data import Sensors
-from crdkit.data.scans import measured_scan
-from crdkit.views import View, ViewConfig, views
-from crdkit.views._background import PlaneFit, foreground
+from crdkit.views import views
 from crdkit.views._local_planes import MIN_SUPPORT, LocalRegression, cut_out
-from crdkit.views.geometry import resize_known
+from crdkit.views._surface import SurfaceConfig, SurfaceView
 
 
 class Texture(NamedTuple):
@@ -29,7 +26,7 @@ class Texture(NamedTuple):
 
 
 @views.register("roughness")
-class Roughness(View):
+class Roughness(SurfaceView):
     """Gives local height, and roughness Sa and Sq, as (3, S, S) float32: scratches, grain, burrs, worn spots.
 
     A plane is fit to each pixel's measured neighbours, weighted by a Gaussian of standard deviation ``scale``; what is
@@ -53,46 +50,25 @@ class Roughness(View):
         (3, 32, 32)
     """
 
-    class Config(ViewConfig):
+    class Config(SurfaceConfig):
         """Options of ``roughness``."""
 
         name: str = "roughness"
-        sensor: str = Field("xyz", max_length=100, description="sensor that holds the organised scan, metres")
         scale: float = Field(
             0.001, gt=0, le=1, description="standard deviation of the window, metres on the object: wider is form"
         )
         largest: float = Field(0.0005, ge=1e-9, le=1, description="height and roughness that span the range, metres")
-        plane: PlaneFit = Field("robust", description="how the background plane is fit, see depth.mode")
-        background_distance: float = Field(
-            0.005, gt=0, le=1, description="points farther than this from the plane are foreground, metres"
-        )
-        closing: int = Field(3, ge=0, le=64, description="dilations, then as many erosions, of the foreground, 3 x 3")
 
-    background_is_zero = True
     config: Config
 
-    @property
-    def sensors(self) -> tuple[str, ...]:
-        """Return the one sensor that holds the scan."""
-        return (self.config.sensor,)
-
-    def array(self, sensors: Sensors, *, image_size: int) -> np.ndarray:
-        """Return (3, S, S) float32 in [0, 1] from a float scan (H, W, 3), metres; 0 or NaN: not measured.
-
-        Raises:
-            DataError: the sensor has another shape or dtype, is infinite or not in metres, or holds no plane.
-        """
+    def measure(self, xyz: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the channels, (3, H, W), and where they are known, (H, W) bool; see `SurfaceView.measure`."""
         options = self.config
-        xyz = measured_scan(sensors[options.sensor], sensor=options.sensor)
-        inside = foreground(
-            xyz, mode=options.plane, background_distance=options.background_distance, closing=options.closing
-        )
         height, arithmetic, quadratic, found = texture(xyz, inside, scale=options.scale)
         scaled = np.stack(
             [0.5 + height / 2 / options.largest, arithmetic / options.largest, quadratic / options.largest]
         )
-        image, _ = resize_known(np.clip(scaled, 0, 1).transpose(1, 2, 0), found, image_size)
-        return np.ascontiguousarray(np.clip(image, 0, 1).transpose(2, 0, 1))
+        return scaled, found
 
 
 def texture(xyz: np.ndarray, inside: np.ndarray, *, scale: float) -> Texture:
