@@ -42,7 +42,7 @@ PATHS = (
     ReadingPath(purpose="add a sensor", files=("views/__init__.py", "views/rgb.py"), lines=105),
     ReadingPath(
         purpose="add a dataset",
-        files=("data/__init__.py", "data/mvtec3d.py", "data/_folders.py", "data/images.py", "data/scans.py"),
+        files=("data/__init__.py", "data/adapters/mvtec3d.py", "data/_folders.py", "data/images.py", "data/scans.py"),
         lines=850,
     ),
     ReadingPath(

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from crdkit.data._edges import correlation, edge_map, spectrum
+from crdkit.data.adapters.mvtec3d import MVTec3D
 from crdkit.data.agreement import Agreement, measure_shift
-from crdkit.data.mvtec3d import MVTec3D
+from crdkit.data.agreement._edges import correlation, edge_map, spectrum
 from crdkit.data.synthetic import OBJECT_KINDS, make_scene, render_sensors, sample_key, scanner_camera
 
 SENSORS = ("rgb", "xyz", "infrared", "depth", "normals", "image_0", "image_3")

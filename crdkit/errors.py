@@ -105,7 +105,7 @@ class MissingSplitError(DataError):
     Examples:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from crdkit.data.folder import Folder
+        >>> from crdkit.data.adapters.folder import Folder
         >>> from crdkit.data.synthetic import write_folder
         >>> with tempfile.TemporaryDirectory() as scratch:
         ...     root = write_folder(Path(scratch, "scans"), categories=["gear"], train=1, test_per_defect=0, size=32)
@@ -148,7 +148,7 @@ class BadSampleWarning(UserWarning):
     Examples:
         >>> import tempfile, warnings
         >>> from pathlib import Path
-        >>> from crdkit.data.mvtec3d import MVTec3D
+        >>> from crdkit.data.adapters.mvtec3d import MVTec3D
         >>> from crdkit.data.synthetic import write_mvtec3d
         >>> from crdkit.views.split import load_split
         >>> with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as seen:

@@ -12,9 +12,9 @@ from PIL import Image
 from test_cli import fails, run
 
 from crdkit.data import RawSample, SampleRecord
-from crdkit.data._edges import REACH, edge_map
+from crdkit.data.adapters.folder import Folder
 from crdkit.data.agreement import Agreement, EdgeAgreement
-from crdkit.data.folder import Folder
+from crdkit.data.agreement._edges import REACH, edge_map
 from crdkit.data.synthetic import OBJECT_KINDS, make_scene, render_sensors, sample_key, scanner_camera, write_folder
 
 SENSORS = ("rgb", "xyz", "infrared")

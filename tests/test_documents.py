@@ -8,7 +8,7 @@ import pytest
 
 from crdkit._core.documents import parse_json, parse_yaml
 from crdkit.config import RunConfig
-from crdkit.data.eyecandies import Eyecandies
+from crdkit.data.adapters.eyecandies import Eyecandies
 from crdkit.data.synthetic import write_eyecandies
 from crdkit.errors import ConfigError, CrdkitError, DataError, DetectorFormatError, explain, shorten
 
@@ -98,7 +98,7 @@ def test_a_range_that_no_camera_has_is_named(tmp_path, limits):
 
 @pytest.mark.parametrize("key", ["train", "sensors"])
 def test_a_manifest_with_a_name_longer_than_files_can_have_is_named(tmp_path, key):
-    from crdkit.data.folder import Folder
+    from crdkit.data.adapters.folder import Folder
 
     long = "x" * 5000
     texts = {"sensors": {"rgb": "rgb/*.png"}, "train": ["a"]} | (

@@ -16,7 +16,7 @@ from PIL import Image
 import crdkit
 from crdkit.config import RunConfig
 from crdkit.data import datasets
-from crdkit.data.eyecandies import Eyecandies
+from crdkit.data.adapters.eyecandies import Eyecandies
 from crdkit.data.synthetic import DEFECTS, make_scene, sample_key, write_eyecandies
 from crdkit.data.synthetic.scene import TABLE_SIDE, Camera
 from crdkit.errors import BadSampleWarning, DataError, UnknownNameError
@@ -127,7 +127,7 @@ def test_depth_and_scan_are_those_of_the_scene(category: Path) -> None:
 
 
 def test_images_are_as_stored_and_decoded_once_if_asked_for(category: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from crdkit.data import eyecandies
+    from crdkit.data.adapters import eyecandies
 
     decoded: list[str] = []
 

@@ -213,7 +213,7 @@ def test_a_sweep_does_not_mix_runs_on_other_data(own, tmp_path):
 
 def test_missing_files_have_no_hash(tmp_path):
     root = write_mvtec3d(tmp_path / "d", categories=["gear"], train=2, test_per_defect=0, size=32)
-    from crdkit.data.mvtec3d import MVTec3D
+    from crdkit.data.adapters.mvtec3d import MVTec3D
 
     dataset = MVTec3D(MVTec3D.Config(root=root, category="gear", on_bad_sample="skip"))
     Path(root / "gear/train/good/xyz/001.tiff").unlink()

@@ -17,7 +17,7 @@ from PIL import Image
 import crdkit
 from crdkit.config import RunConfig
 from crdkit.data import Split, datasets
-from crdkit.data.folder import Folder
+from crdkit.data.adapters.folder import Folder
 from crdkit.data.synthetic import write_folder
 from crdkit.errors import BadSampleWarning, ConfigError, DataError
 from crdkit.runs.directory import read_metrics

@@ -21,8 +21,8 @@ from PIL import Image
 from crdkit._core import progress
 from crdkit.cli import main
 from crdkit.data import DatasetConfig, RawSample, datasets
+from crdkit.data.adapters.mvtec3d import MVTec3D
 from crdkit.data.decode import decode
-from crdkit.data.mvtec3d import MVTec3D
 from crdkit.errors import BadSampleWarning, ConfigError, DataError, UnknownNameError
 from crdkit.views._background import foreground
 from crdkit.views.depth import Depth

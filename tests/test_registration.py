@@ -13,9 +13,9 @@ from scipy import ndimage
 from two_cameras import MARKS, is_marked, scanner, side_camera
 
 import crdkit
-from crdkit.data._pinhole import project
-from crdkit.data.folder import Folder
+from crdkit.data.adapters.folder import Folder
 from crdkit.data.registration import RegisteredSensors, Registration
+from crdkit.data.registration._pinhole import project
 from crdkit.data.synthetic import write_folder
 from crdkit.detector._export_description import _registration
 from crdkit.errors import ConfigError, CrdkitError, DataError

@@ -16,7 +16,7 @@ from torch import nn
 
 from crdkit import testing
 from crdkit.config.catalogue import KINDS, REGISTRIES
-from crdkit.data.folder import Folder
+from crdkit.data.adapters.folder import Folder
 from crdkit.data.synthetic import write_folder
 from crdkit.errors import ConfigError, UnknownNameError
 from crdkit.model.encoders import Encoder, EncoderConfig

@@ -1,4 +1,4 @@
-"""Modules of crdkit 0.1.0 before its rooms: importing one raises an error that names the new place."""
+"""Modules that have another place now: importing one by its former name raises an error that names the new place."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ _PROJECTIONS = (
     "model.projections: filters and amplifiers are the registry projections there, CrossmodalFilter and "
     "CrossmodalAmplifier are Projection, FilterConfig and AmplifierConfig are ProjectionConfig"
 )
+_ADAPTERS = ("adam3d", "eyecandies", "folder", "m2ad", "mvtec3d", "mvtec_ad", "mvtec_ad_2", "real_iad_d3", "visa")
 MOVED = {
     "ablation": "paper.ablation",
     "aggregations": "scoring.aggregations",
@@ -42,8 +43,9 @@ MOVED = {
     "student": "model.student",
     "sweep": "runs.sweep",
     "synthetic": "data.synthetic",
+    **{f"data.{name}": f"data.adapters.{name}" for name in _ADAPTERS},
 }
-"""Where the content of each former module is, below ``crdkit``."""
+"""Where the content of each former module is, both below ``crdkit``."""
 
 
 def refuse_moved(name: str) -> None:
@@ -52,8 +54,9 @@ def refuse_moved(name: str) -> None:
     Raises:
         ModuleNotFoundError: ``name`` has moved.
     """
-    former = name.split(".")[1]
-    if former in MOVED:
+    parts = name.split(".")[1:]
+    former = next((place for n in (1, 2) if (place := ".".join(parts[:n])) in MOVED), None)
+    if former is not None:
         place = (
             f"crdkit.{MOVED[former]}"  # as the error's name too: ``from crdkit import`` hides errors of its own name
         )

@@ -29,7 +29,7 @@ def state(path: Path | str) -> State:
 
 
 _loaded: dict[str, State | None] = {
-    str(file): state(file) for room in ROOMS for file in (PACKAGE / room).glob("*.py")
+    str(file): state(file) for room in ROOMS for file in (PACKAGE / room).rglob("*.py")
 }  # before any of them is imported
 """The state of files whose loading was seen, right after it; None if they changed meanwhile."""
 

@@ -81,7 +81,7 @@ def suggest_training(
     Examples:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from crdkit.data.folder import Folder
+        >>> from crdkit.data.adapters.folder import Folder
         >>> from crdkit.data.synthetic import write_folder
         >>> with tempfile.TemporaryDirectory() as scratch:
         ...     options = {"sensors": ["infrared"], "train": 3, "test_per_defect": 0, "size": 32}

@@ -164,7 +164,7 @@ class Dataset(Component, ABC):
         return [*record.files.values(), *([record.mask_file] if record.mask_file else [])]
 
 
-datasets: Registry[Dataset] = Registry("dataset", package=__name__)
+datasets: Registry[Dataset] = Registry("dataset", package=f"{__name__}.adapters")
 
 
 def records_by_defect(folder: Path, split: Split, pair: Callable[[Path], Sequence[PairedFiles]]) -> list[SampleRecord]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from crdkit.data import Dataset
-from crdkit.data._manifest import holds_only_samples
 from crdkit.data._names import is_like_good
+from crdkit.data._own_data.manifest import holds_only_samples
+from crdkit.data.adapters.folder import Folder
 from crdkit.data.findings import Finding
-from crdkit.data.folder import Folder
 
 
 def find_new_samples(dataset: Dataset, folder: Path) -> list[Finding]:

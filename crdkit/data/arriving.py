@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from crdkit.data._manifest import MANIFEST, find_manifest, read_manifest
 from crdkit.data._names import MASK, is_litter
+from crdkit.data._own_data.manifest import MANIFEST, find_manifest, read_manifest
 from crdkit.data.images import SUFFIXES
 from crdkit.data.parts import FilePart
 from crdkit.errors import DataError

@@ -79,7 +79,7 @@ def check_dataset(dataset: Dataset, *, look: Look | None = None) -> DatasetCheck
 
     Examples:
         >>> import tempfile
-        >>> from crdkit.data.mvtec3d import MVTec3D
+        >>> from crdkit.data.adapters.mvtec3d import MVTec3D
         >>> from crdkit.data.synthetic import write_mvtec3d
         >>> with tempfile.TemporaryDirectory() as scratch:
         ...     root = write_mvtec3d(Path(scratch, "scans"), categories=["gear"], train=3, test_per_defect=1, size=32)

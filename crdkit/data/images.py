@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crdkit.data._encoded import check_declared, not_readable, read_bytes
-from crdkit.data._npy import npy_view
-from crdkit.data._palette import normal_indices
-from crdkit.data._png import MAGIC as PNG_MAGIC
-from crdkit.data._png import pixels_only
-from crdkit.data._tiff import read_page
+from crdkit.data._formats.encoded import check_declared, not_readable, read_bytes
+from crdkit.data._formats.npy import npy_view
+from crdkit.data._formats.palette import normal_indices
+from crdkit.data._formats.png import MAGIC as PNG_MAGIC
+from crdkit.data._formats.png import pixels_only
+from crdkit.data._formats.tiff import read_page
 from crdkit.errors import CrdkitError, DataError
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ def refuse_links_outside(dataset: Dataset, records: Iterable[SampleRecord]) -> N
     Examples:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from crdkit.data.folder import Folder
+        >>> from crdkit.data.adapters.folder import Folder
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     secret, image = Path(folder, "secret.png"), Path(folder, "parts/rgb/0.png")
         ...     _ = secret.write_bytes(b"any"), image.parent.mkdir(parents=True), image.symlink_to(secret)

@@ -27,7 +27,7 @@ def find_overlap(records: Records) -> list[tuple[SampleRecord, SampleRecord]]:
 
     Examples:
         >>> import tempfile
-        >>> from crdkit.data.mvtec3d import MVTec3D
+        >>> from crdkit.data.adapters.mvtec3d import MVTec3D
         >>> from crdkit.data.synthetic import write_mvtec3d
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     root = write_mvtec3d(Path(folder, "scans"), categories=["gear"], train=2, test_per_defect=1, size=32)

@@ -16,7 +16,7 @@ from types import FunctionType, ModuleType
 from crdkit._core.sources import PACKAGE, ROOMS, State, has_changed, module_file, state
 
 _OURS = __name__.partition(".")[0]
-_EXCLUDED_FILES = {"cache.py", "check.py", "discover.py"}  # of crdkit's rooms: they change no view
+_EXCLUDED = {"cache.py", "check.py", "discover.py", "agreement", "importing", "synthetic"}  # no view needs these
 _HASHED_BY_VERSION = {"numpy", "PIL", "sklearn", "scipy", "tifffile", "torch"}  # in the key already, wherever they lie
 _SITE = {"site-packages", "dist-packages"}
 _STANDARD = {Path(sysconfig.get_path(name)).absolute() for name in ("stdlib", "platstdlib")}
@@ -52,7 +52,7 @@ def code_of(classes: Iterable[type]) -> Sources:
     foreign = [m for m in modules if m.__name__.partition(".")[0] not in (_OURS, "abc", "builtins", "typing")]
     own = {module.__name__.partition(".")[0] for module in foreign}
     found, hashes = dict[Path, str](), dict[str, str]()
-    waiting: list[tuple[str, Path]] = []
+    waiting, rooms = list[tuple[str, Path]](), _files_of_rooms()
     for module in foreign:
         file = module_file(module)
         if file is None:
@@ -69,9 +69,9 @@ def code_of(classes: Iterable[type]) -> Sources:
                 hashes[f"version of {top}"] = _version(top, path)
             elif top != _OURS:
                 waiting.append((other, path))
-            elif path.parent not in [PACKAGE / room for room in ROOMS]:
+            elif path not in rooms:
                 found.setdefault(path, other)
-    files = [*found, *_files_of_rooms()]
+    files = [*found, *rooms]
     changed = next((file for file in files if _is_loaded(found.get(file), file) and has_changed(file)), None)
     if changed is not None:
         raise OSError(f"{changed} may have changed since this process loaded it; start a new one to use the cache")
@@ -173,8 +173,8 @@ def _is_standard(path: Path) -> bool:
 
 
 def _files_of_rooms(package: Path = PACKAGE) -> list[Path]:
-    files = (file for room in ROOMS for file in (package / room).glob("*.py"))
-    return sorted(file for file in files if file.name not in _EXCLUDED_FILES)
+    files = (file for room in ROOMS for file in (package / room).rglob("*.py"))
+    return sorted(file for file in files if _EXCLUDED.isdisjoint(file.relative_to(package).parts))
 
 
 @cache

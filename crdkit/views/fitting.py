@@ -22,7 +22,7 @@ def require_known_sensors(dataset: Dataset, records: Sequence[SampleRecord], *, 
     Examples:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from crdkit.data.mvtec3d import MVTec3D
+        >>> from crdkit.data.adapters.mvtec3d import MVTec3D
         >>> from crdkit.data.synthetic import write_mvtec3d
         >>> from crdkit.views.single_channel import SingleChannel
         >>> with tempfile.TemporaryDirectory() as folder:

@@ -35,7 +35,7 @@ class LookAtViews:
         >>> import tempfile
         >>> from pathlib import Path
         >>> from crdkit.data.check import check_dataset
-        >>> from crdkit.data.mvtec3d import MVTec3D
+        >>> from crdkit.data.adapters.mvtec3d import MVTec3D
         >>> from crdkit.data.synthetic import write_mvtec3d
         >>> with tempfile.TemporaryDirectory() as scratch:
         ...     root = write_mvtec3d(Path(scratch, "scans"), categories=["gear"], train=2, test_per_defect=1, size=32)

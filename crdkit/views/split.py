@@ -176,7 +176,7 @@ def load_split(
     Examples:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from crdkit.data.mvtec3d import MVTec3D
+        >>> from crdkit.data.adapters.mvtec3d import MVTec3D
         >>> from crdkit.data.synthetic import write_mvtec3d
         >>> from crdkit.views.depth import Depth
         >>> with tempfile.TemporaryDirectory() as folder:

@@ -15,10 +15,10 @@ from PIL import Image
 
 import tests.reliability.mutations as m
 from crdkit.config import RunConfig
-from crdkit.data.eyecandies import Eyecandies
-from crdkit.data.folder import Folder
+from crdkit.data.adapters.eyecandies import Eyecandies
+from crdkit.data.adapters.folder import Folder
+from crdkit.data.adapters.mvtec3d import MVTec3D
 from crdkit.data.images import read_file, read_image, read_mask
-from crdkit.data.mvtec3d import MVTec3D
 from crdkit.data.synthetic import write_eyecandies, write_mvtec3d
 from crdkit.detector import Detector
 from crdkit.errors import CacheWarning

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crdkit._core.sources import State, state
-from crdkit.data._png import MAGIC as PNG_MAGIC
-from crdkit.data._tiff import keep_quiet
+from crdkit.data._formats.png import MAGIC as PNG_MAGIC
+from crdkit.data._formats.tiff import keep_quiet
 from crdkit.data.parts import FilePart
 from crdkit.errors import DataError
 

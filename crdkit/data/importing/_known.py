@@ -6,8 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from crdkit.data import Dataset
-from crdkit.data._manifest import MANIFESTS
-from crdkit.data._table import TABLE
+from crdkit.data._own_data.manifest import MANIFESTS
+from crdkit.data._own_data.table import TABLE
 from crdkit.data.discover import open_datasets
 from crdkit.errors import CrdkitError, DataError
 

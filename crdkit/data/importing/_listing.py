@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crdkit.data._manifest import MANIFESTS
 from crdkit.data._names import is_litter
+from crdkit.data._own_data.manifest import MANIFESTS
 from crdkit.data.images import SUFFIXES
 from crdkit.errors import DataError
 

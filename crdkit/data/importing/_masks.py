@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from crdkit.data._arranged import MASK_SUFFIXES
 from crdkit.data._names import GOOD
+from crdkit.data._own_data.arranged import MASK_SUFFIXES
 from crdkit.data.importing._columns import HEADERS, is_binary, spread
 from crdkit.data.importing._headers import read_header
 from crdkit.data.importing._samples import Sample

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from crdkit._core.files import write_text
 from crdkit.data._names import GOOD, MASK, SPLITS
-from crdkit.data._table import DEFECT_TYPE, SPLIT
+from crdkit.data._own_data.table import DEFECT_TYPE, SPLIT
 from crdkit.data.importing._known import require_free
 from crdkit.data.importing._samples import Sample
 from crdkit.data.importing.questions import Question

@@ -11,10 +11,10 @@ from pydantic import Field
 
 from crdkit._core.registry import AbsolutePath
 from crdkit.data import Dataset, RawSample, SampleRecord, Split, datasets, read_sample
-from crdkit.data._arranged import Arranged
 from crdkit.data._folders import category_folder, require_root
-from crdkit.data._manifest import MANIFESTS, find_manifest, holds_data, manifest_of, read_manifest
-from crdkit.data._table import Table
+from crdkit.data._own_data.arranged import Arranged
+from crdkit.data._own_data.manifest import MANIFESTS, find_manifest, holds_data, manifest_of, read_manifest
+from crdkit.data._own_data.table import Table
 from crdkit.data.held_out import HeldOutConfig, describe_share, hold_out
 from crdkit.data.images import describe
 from crdkit.data.invalid import mark_invalid

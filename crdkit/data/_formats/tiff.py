@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from crdkit.data._encoded import check_declared, not_readable, read_bytes
+from crdkit.data._formats.encoded import check_declared, not_readable, read_bytes
 from crdkit.errors import CrdkitError, DataError
 
 if TYPE_CHECKING:

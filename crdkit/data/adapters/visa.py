@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from crdkit.data import GOOD, SampleRecord, Split, datasets
-from crdkit.data._colour import ColourImages
 from crdkit.data._folders import category_folder, files_by_stem, require_files, require_root
+from crdkit.data.adapters._colour import ColourImages
 from crdkit.data.held_out import HeldOutConfig, describe_share, hold_out
 from crdkit.data.inside import is_inside
 from crdkit.errors import DataError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crdkit.data._encoded import check_declared
+from crdkit.data._formats.encoded import check_declared
 
 
 def npy_view(data: bytes, path: Path) -> np.ndarray:

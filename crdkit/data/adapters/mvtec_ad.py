@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from crdkit.data import GOOD, PairedFiles, SampleRecord, Split, datasets, records_by_defect
-from crdkit.data._colour import ColourImages, holds_images, pair_images
 from crdkit.data._folders import category_folder
 from crdkit.data._names import subfolders
+from crdkit.data.adapters._colour import ColourImages, holds_images, pair_images
 from crdkit.data.held_out import HeldOutConfig, describe_share, hold_out
 from crdkit.errors import DataError
 

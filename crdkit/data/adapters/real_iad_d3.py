@@ -11,11 +11,11 @@ from pydantic import Field
 
 from crdkit._core.registry import AbsolutePath
 from crdkit.data import Dataset, RawSample, SampleRecord, Split, datasets, read_sample
-from crdkit.data._colour import read_colour
 from crdkit.data._folders import category_folder
-from crdkit.data._real_iad_folders import folder_records, folder_sensors, has_folders
-from crdkit.data._real_iad_lists import JSONS, SENSORS, listed_records
-from crdkit.data._scan_files import read_scan
+from crdkit.data.adapters._colour import read_colour
+from crdkit.data.adapters._real_iad_folders import folder_records, folder_sensors, has_folders
+from crdkit.data.adapters._real_iad_lists import JSONS, SENSORS, listed_records
+from crdkit.data.adapters._scan_files import read_scan
 from crdkit.data.held_out import HeldOutConfig, describe_share, hold_out
 from crdkit.errors import DataError, MissingSplitError
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from crdkit.data import SampleRecord, Split
-from crdkit.data._arranged import MASK_SUFFIXES
 from crdkit.data._names import GOOD, MASK, SPLITS, UNLABELLED, refuse_like_good
+from crdkit.data._own_data.arranged import MASK_SUFFIXES
 from crdkit.data.images import SUFFIXES
 from crdkit.data.inside import is_inside
 from crdkit.data.parts import FilePart, split_part

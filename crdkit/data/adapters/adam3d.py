@@ -10,10 +10,10 @@ import numpy as np
 from pydantic import Field
 
 from crdkit.data import GOOD, Dataset, RawSample, SampleRecord, Split, datasets, read_sample, records_by_defect
-from crdkit.data._colour import read_colour
 from crdkit.data._folders import category_folder, pair_subfolders
 from crdkit.data._names import subfolders
-from crdkit.data._scan_files import read_scan
+from crdkit.data.adapters._colour import read_colour
+from crdkit.data.adapters._scan_files import read_scan
 from crdkit.data.held_out import HeldOutConfig, describe_share, hold_out
 from crdkit.errors import DataError
 

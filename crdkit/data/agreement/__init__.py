@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from crdkit.data import Dataset, RawSample, SampleRecord
-from crdkit.data._edges import REACH, correlation, edge_map, reduction, spectrum
+from crdkit.data.agreement._edges import REACH, correlation, edge_map, reduction, spectrum
 from crdkit.data.findings import Finding
 
 ENOUGH = 4
@@ -87,7 +87,7 @@ class EdgeAgreement:
         >>> import tempfile
         >>> from pathlib import Path
         >>> from crdkit.data.check import check_dataset
-        >>> from crdkit.data.mvtec3d import MVTec3D
+        >>> from crdkit.data.adapters.mvtec3d import MVTec3D
         >>> from crdkit.data.synthetic import write_mvtec3d
         >>> edges = EdgeAgreement()
         >>> with tempfile.TemporaryDirectory() as scratch:

@@ -9,9 +9,9 @@ import numpy as np
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from crdkit._core.registry import StrictConfig
-from crdkit.data._calibration_file import with_calibration
-from crdkit.data._pinhole import places_seen, project
-from crdkit.data._warp import Size, backwards, places_of, scaling, take, take_between
+from crdkit.data.registration._calibration_file import with_calibration
+from crdkit.data.registration._pinhole import places_seen, project
+from crdkit.data.registration._warp import Size, backwards, places_of, scaling, take, take_between
 from crdkit.errors import DataError, unknown_name
 
 Row = tuple[float, float, float]

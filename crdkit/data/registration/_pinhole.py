@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crdkit.data._warp import NOWHERE, Size
+from crdkit.data.registration._warp import NOWHERE, Size
 
 _STEEPEST = 4.0  # slope of a surface, to the camera's image, that hides no neighbour of its own
 

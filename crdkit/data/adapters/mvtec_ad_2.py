@@ -9,9 +9,9 @@ from typing import Literal
 from pydantic import Field
 
 from crdkit.data import GOOD, UNLABELLED, DatasetConfig, PairedFiles, SampleRecord, Split, datasets, records_by_defect
-from crdkit.data._colour import ColourImages, pair_images
 from crdkit.data._folders import category_folder
 from crdkit.data._names import found_folders, subfolders
+from crdkit.data.adapters._colour import ColourImages, pair_images
 from crdkit.errors import DataError, MissingSplitError
 
 _MASKS = "ground_truth"

@@ -11,9 +11,10 @@ import numpy as np
 from pydantic import Field
 
 from crdkit.data import GOOD, UNLABELLED, Dataset, PairedFiles, RawSample, SampleRecord, Split, datasets, read_sample
-from crdkit.data._colour import read_colour
 from crdkit.data._folders import category_folder
-from crdkit.data._m2ad_views import (
+from crdkit.data._names import found_folders, subfolders
+from crdkit.data.adapters._colour import read_colour
+from crdkit.data.adapters._m2ad_views import (
     DEFECTIVE,
     GOOD_FOLDER,
     MASKS,
@@ -23,7 +24,6 @@ from crdkit.data._m2ad_views import (
     shows_defect,
     views_of,
 )
-from crdkit.data._names import found_folders, subfolders
 from crdkit.data.held_out import HeldOutConfig, describe_share, hold_out
 from crdkit.errors import DataError
 

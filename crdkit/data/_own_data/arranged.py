@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 
 from crdkit.data import SampleRecord, Split
 from crdkit.data._folders import pair_files
-from crdkit.data._manifest import MANIFEST, Manifest, matching_files
 from crdkit.data._names import GOOD, MASK, UNLABELLED, found_folders
+from crdkit.data._own_data.manifest import MANIFEST, Manifest, matching_files
 from crdkit.data.images import SUFFIXES
 from crdkit.errors import DataError, MissingSplitError
 
