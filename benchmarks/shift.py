@@ -6,18 +6,23 @@ Synthetic data with three sensors (RGB, depth, infrared), 256 x 256 on the disk,
 shifted right by 0 to 16 pixels of the 256, with ``data.registration``: "test" shifts the samples that are tested,
 as if a camera had moved after the training; "both" shifts all samples, as if it had never been registered.
 ``--real FOLDER`` takes cable_gland of MVTec 3D-AD instead, without infrared. Detectors in OUT are not trained again.
+Writes benchmarks/results/shift.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import crdkit
 from benchmarks.machine import environment
 from benchmarks.runs import row
+from crdkit._core.files import write_text
 from crdkit.config import RunConfig
 from crdkit.config.build import build_dataset
 from crdkit.data.synthetic import write_folder
@@ -30,6 +35,9 @@ GRAPHS: Mapping[str, Sequence[str]] = {
     "star": ["graph.topology=star", "graph.hub=rgb"],
     "none": ["graph.topology=none"],
     "full, filters only": ["graph.topology=full", "graph.amplifier=null"],
+    "full, training.shift=2": ["graph.topology=full", "training.shift=2"],
+    "full, training.shift=4": ["graph.topology=full", "training.shift=4"],
+    "none, training.shift=4": ["graph.topology=none", "training.shift=4"],
 }
 KEYS = ("image_auroc", "aupro_0.30")
 
@@ -39,23 +47,38 @@ def shifted(run: RunConfig, pixels: int) -> RunConfig:
     return run.with_overrides({"data.registration": {"reference": "rgb", "sensors": {"xyz": move}}} if pixels else {})
 
 
-def measured(base: RunConfig, out: Path, *, when: str, shifts: Sequence[int]) -> dict[tuple[str, int], list[float]]:
-    """Return the metrics by graph and shift."""
-    found: dict[tuple[str, int], list[float]] = {}
-    for pixels in shifts:
-        split = None
-        for graph, overrides in GRAPHS.items():
-            trained_on = shifted(base, pixels if when == "both" else 0)
-            folder = out / f"{graph.replace(', ', '-').replace(' ', '-')}-{pixels if when == 'both' else 0}"
+def measured(base: RunConfig, out: Path, given: argparse.Namespace, *, when: str) -> list[dict[str, Any]]:
+    """Return the metrics of a run by graph and shift."""
+    found: list[dict[str, Any]] = []
+    for pixels in given.shifts:
+        split, of_training = None, pixels if when == "both" else 0
+        for graph in given.graphs:
+            folder = out / f"{re.sub('[^a-z0-9.]+', '-', graph)}-{of_training}"
             if not folder.exists():
-                crdkit.fit(trained_on.with_overrides(*overrides)).save(folder)
+                crdkit.fit(shifted(base, of_training).with_overrides(*GRAPHS[graph])).save(folder)
             detector = crdkit.Detector.load(folder)
             if split is None:
                 split = load_split(build_dataset(shifted(base, pixels)), "test", views=detector.views)
             metrics = measure(detector.score(split), split)["aggregate"]
-            found[graph, pixels] = [metrics[key] for key in KEYS]
-            print(out.name, when, pixels, graph, *(f"{100 * value:.1f}" for value in found[graph, pixels]), flush=True)
+            found.append(
+                {"run": out.name, "when": when, "graph": graph, "pixels": pixels} | {k: metrics[k] for k in KEYS}
+            )
+            print(out.name, when, pixels, graph, *(f"{100 * metrics[key]:.1f}" for key in KEYS), flush=True)
     return found
+
+
+def table(found: Sequence[Mapping[str, Any]], *, when: str) -> str:
+    """Return the means over all runs in Markdown: a row for each graph, a column for each shift."""
+    chosen = [one for one in found if one["when"] == when]
+    shifts = list(dict.fromkeys(one["pixels"] for one in chosen))
+    lines = [row(["graph", *(f"{pixels} px" for pixels in shifts)]), "|---" + "|--:" * len(shifts) + "|"]
+    for graph in dict.fromkeys(one["graph"] for one in chosen):
+        cells = []
+        for pixels in shifts:
+            own = [one for one in chosen if (one["graph"], one["pixels"]) == (graph, pixels)]
+            cells.append(" / ".join(f"{100 * mean(one[key] for one in own):.1f}" for key in KEYS))
+        lines.append(row([graph, *cells]))
+    return "\n".join(lines)
 
 
 def bases(given: argparse.Namespace) -> dict[str, RunConfig]:
@@ -88,25 +111,24 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--when", nargs="+", default=["test", "both"], choices=["test", "both"])
     parser.add_argument("--shifts", nargs="+", type=int, default=SHIFTS)
+    parser.add_argument("--graphs", nargs="+", default=list(GRAPHS), choices=list(GRAPHS), metavar="GRAPH")
     parser.add_argument("--train", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--real", type=Path)
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "shift.json")
     given = parser.parse_args()
-    runs = bases(given)
+    runs, found = bases(given), list[dict[str, Any]]()
     for when in given.when:
-        tables = [measured(run, given.out / name, when=when, shifts=given.shifts) for name, run in runs.items()]
-        print(f"\nshifted: {when}; I-AUROC / AU-PRO@30%\n")
-        print(row(["graph", *(f"{pixels} px" for pixels in given.shifts)]))
-        print("|---" + "|--:" * len(given.shifts) + "|")
-        for graph in GRAPHS:
-            cells = []
-            for pixels in given.shifts:
-                values = zip(*(table[graph, pixels] for table in tables), strict=True)
-                cells.append(" / ".join(f"{100 * mean(value):.1f}" for value in values))
-            print(row([graph, *cells]))
+        for name, run in runs.items():
+            found += measured(run, given.out / name, given, when=when)
+        print(f"\nshifted: {when}; I-AUROC / AU-PRO@30%\n\n{table(found, when=when)}", flush=True)
     where = ", ".join(f"{key} {value}" for key, value in environment().items() if value is not None)
     print(f"\n{', '.join(runs)}; {given.train} training samples, {given.epochs} epochs, {given.image_size} px; {where}")
+    known = json.loads(given.results.read_text(encoding="utf-8")) if given.results.exists() else {}
+    about = {"environment": environment(), "epochs": given.epochs, "image_size": given.image_size}
+    known["cable_gland" if given.real else "synthetic"] = about | {"train": given.train, "found": found}
+    write_text(given.results, json.dumps(known, indent=1) + "\n")
 
 
 if __name__ == "__main__":

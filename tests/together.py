@@ -43,7 +43,8 @@ class RandomFeatures:
     def batch(self, indices):
         return {name: [level[indices] for level in levels] for name, levels in self.levels.items()}
 
-    def batches(self, order, batch_size):
+    def batches(self, order, batch_size, shifts=None):
+        assert shifts is None, "random features show no images"
         device = next(iter(self.levels.values()))[0].device
         for indices in to_device(order, device).split(batch_size):
             yield indices, self.batch(indices)

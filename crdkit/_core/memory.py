@@ -81,6 +81,7 @@ def plan_memory(
     budget: int,
     pinned: int,
     features_pinned: int | None = None,
+    recompute: bool = False,
     automatic: bool = False,
 ) -> MemoryPlan:
     """Choose where views and features are kept.
@@ -96,6 +97,7 @@ def plan_memory(
         budget: bytes for both on the device.
         pinned: bytes of host memory for features.
         features_pinned: bytes that the features take there, which rounds sizes up; None: as many as elsewhere.
+        recompute: whether features differ from epoch to epoch, so that keeping them is no use.
         automatic: whether the budget was "auto", for the description.
 
     Examples:
@@ -104,12 +106,13 @@ def plan_memory(
         ('device', {'train': 'host', 'test': 'host'})
     """
     if device.type == "cpu":
-        fits = sum(views.values()) + (features or 0) <= budget
+        fits = sum(views.values()) + (features or 0) <= budget and not recompute
         level: Level = "device" if fits else "recomputed"
         at: dict[str, Level] = dict.fromkeys(views, "device")
     else:
         on_host = (features or 0) if features_pinned is None else features_pinned
         level = "device" if (features or 0) <= budget else "host" if on_host <= pinned else "recomputed"
+        level = "recomputed" if recompute else level
         left = budget - (features or 0) if level == "device" else budget
         at = {}
         for split in sorted(views, key=lambda split: (split == "train") != (level == "recomputed")):

@@ -131,6 +131,11 @@ class RunConfig(StrictConfig):
         self.aggregation.check_modalities(tuple(self.modalities))
         if self.data.on_blank_sensor == "missing" and not self.training.modality_dropout:
             raise ValueError("data.on_blank_sensor=missing needs training.modality_dropout above 0")
+        if 2 * self.training.shift >= self.data.image_size:
+            raise ValueError(
+                f"training.shift (={self.training.shift}) must be less than half of data.image_size "
+                f"(={self.data.image_size}): a few pixels, as far as sensors may lie apart"
+            )
         remember(self.model_dump())
         return self
 

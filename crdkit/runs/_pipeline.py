@@ -186,6 +186,7 @@ class Pipeline:
                 budget=resident_budget(options.resident_gib, device),
                 pinned=int(options.pinned_gib * 2**30),
                 features_pinned=None if features is None else pinned_bytes(model.specs, features, samples=samples),
+                recompute=options.shift > 0,
                 automatic=options.resident_gib == "auto",
             )
             for line in self.plan.describe(device):

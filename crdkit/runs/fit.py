@@ -92,7 +92,7 @@ def fit(
     ranks = ranks or Ranks()
     ranks.use_local_device()
     run, device = Pipeline(config), select_device(config.training.device)
-    require_trainable(config.training, device, ranks)
+    require_trainable(config.training, device, ranks, views=run.views)
     dtype = feature_dtype(config.training, device)
     run.list(SPLITS[:2] if target is None else SPLITS, optional="test")
     folder = target if ranks.is_main else None

@@ -15,6 +15,7 @@ from crdkit.model.crd import CRD
 from crdkit.model.folding import fold_teachers, random_images
 from crdkit.model.layers import Levels
 from crdkit.training.config import TrainingConfig
+from crdkit.training.shift import shift_images
 from crdkit.training.step import uses_bf16
 
 Batch = dict[str, list[torch.Tensor]]
@@ -70,15 +71,24 @@ class TeacherFeatures:
         """
         return self._levels(self._rows.batch(indices))
 
-    def batches(self, order: torch.Tensor, batch_size: int) -> Iterator[tuple[torch.Tensor, dict[str, Levels]]]:
+    def batches(
+        self, order: torch.Tensor, batch_size: int, shifts: Mapping[str, torch.Tensor] | None = None
+    ) -> Iterator[tuple[torch.Tensor, dict[str, Levels]]]:
         """Yield the indices, on the device, and the `batch` of ``order`` (N,), on the CPU, batch by batch.
 
-        What is in host memory is copied one batch ahead.
+        What is in host memory is copied one batch ahead. ``shifts`` move each sample's inputs before the teacher sees
+        them, as `draw_shifts` returns them, on the device.
+
+        Raises:
+            ValueError: ``shifts`` are given, and features are kept.
         """
+        if shifts is not None and self.level != "recomputed":
+            raise ValueError(f"features that are kept ({self.level}) cannot be shifted; recompute them")
         there = to_device(order, self._device).split(batch_size)
         chosen = order.split(batch_size) if self._rows.host else there
         for indices, rows in zip(there, self._rows.batches(chosen), strict=True):
-            yield indices, self._levels(rows)
+            moved = rows if shifts is None else _shift(rows, {name: shift[indices] for name, shift in shifts.items()})
+            yield indices, self._levels(moved)
 
     def _levels(self, rows: Batch) -> dict[str, Levels]:
         if self.level == "recomputed":
@@ -123,6 +133,10 @@ class TeacherFeatures:
                     for store, level in zip(stored[name], levels, strict=True):
                         store[start : start + size] = level
         return stored
+
+
+def _shift(batch: Batch, shifts: Mapping[str, torch.Tensor]) -> Batch:
+    return {name: [shift_images(images, shifts[name])] for name, (images,) in batch.items()}
 
 
 def feature_dtype(config: TrainingConfig, device: torch.device) -> torch.dtype:

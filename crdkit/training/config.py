@@ -42,6 +42,13 @@ class TrainingConfig(StrictConfig):
         lt=1,
         description="probability that a training sample lacks a sensor; above 0 the detector can do without one",
     )
+    shift: int = Field(
+        0,
+        ge=0,
+        le=65_536,
+        description="in each epoch anew, training samples show every sensor but the first moved by up to this many "
+        "pixels of the views; above 0 the detector minds less how exactly sensors lie on each other",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "fp32", description="of the students' forward pass; auto: bf16 where the device computes it natively"
     )

@@ -15,11 +15,10 @@ from crdkit._core.device import to_device
 from crdkit._core.distributed import Ranks
 from crdkit._core.interruption import noted_signals
 from crdkit._core.progress import track
-from crdkit.errors import ConfigError
 from crdkit.model.crd import CRD
 from crdkit.model.layers import Presence
-from crdkit.model.shapes import empty_features
 from crdkit.training._checkpoint import Checkpoints, Partial, stop_if_asked
+from crdkit.training._checks import require_two_values_per_channel
 from crdkit.training._cuda_graph import Step, static_step, uses_graph
 from crdkit.training._data_parallel import (
     average,
@@ -27,16 +26,15 @@ from crdkit.training._data_parallel import (
     own_order,
     own_rows,
     replicate,
-    require_own_gpu,
     term_weights,
 )
 from crdkit.training._features import TeacherFeatures
 from crdkit.training._finite import StepLosses, require_finite_weights
-from crdkit.training._fused_loss import require_fused_loss
 from crdkit.training.config import TrainingConfig
 from crdkit.training.dropout import draw_presence, restrict
 from crdkit.training.epochs import EpochLog, epoch_log, last_in_words
 from crdkit.training.losses import TERMS
+from crdkit.training.shift import draw_shifts
 from crdkit.training.step import build_objectives, build_optimizers, set_learning_rate, train_step
 
 
@@ -53,17 +51,6 @@ def learning_rate(config: TrainingConfig, epoch: int) -> float:
         "constant": 1.0,
     }[config.schedule]
     return config.learning_rate * factor
-
-
-def require_trainable(config: TrainingConfig, device: torch.device, ranks: Ranks) -> None:
-    """Refuse what this device or number of ranks cannot do, before anything is read.
-
-    Raises:
-        ConfigError: ranks would share a GPU, or the config asks for a graph or a fused loss where none is possible.
-    """
-    require_own_gpu(device, ranks)
-    require_fused_loss(config, device)
-    uses_graph(config, device, ranks=ranks.world_size)
 
 
 def train(
@@ -118,7 +105,7 @@ def train(
     device = model.device
     captured = uses_graph(config, device, ranks=ranks.world_size)
     model.train()
-    _require_two_values_per_channel(model, config, samples=samples, ranks=ranks)
+    require_two_values_per_channel(model, config, samples=samples, ranks=ranks)
     model.branches.to(memory_format=torch.channels_last)  # fastest for convolutions, and the features' layout
     optimizers = build_optimizers(model, config, capturable=captured)
     generator = torch.Generator().manual_seed(config.seed)
@@ -140,6 +127,7 @@ def train(
             before.set_state(generator.get_state())
             order = torch.randperm(samples, generator=generator)
             present = _draw_epoch_presence(model, config, samples, generator, sensors=sensors, known=known)
+            shifts = _draw_epoch_shifts(model, config, samples, generator, sensors=sensors)
             begun = None if checkpoints is None else checkpoints.take_partial()
             start -= 0.0 if begun is None else begun.seconds
             steps, first = math.ceil(samples / config.batch_size), 0 if begun is None else begun.steps
@@ -154,6 +142,7 @@ def train(
                 order=order,
                 batch_size=config.batch_size,
                 present=present,
+                shifts=shifts,
                 ranks=ranks,
                 begun=begun,
                 losses=losses,
@@ -185,6 +174,7 @@ def _train_epoch(
     order: torch.Tensor,
     batch_size: int,
     present: Presence | None,
+    shifts: Mapping[str, torch.Tensor] | None,
     ranks: Ranks,
     begun: Partial | None,
     losses: StepLosses,
@@ -201,7 +191,7 @@ def _train_epoch(
     full_batches = to_device(order, device).split(batch_size)
     own, rows = own_order(order, batch_size=batch_size, ranks=ranks)
     for number, (full, (indices, batch)) in enumerate(
-        zip(full_batches, features.batches(own, rows), strict=True), first
+        zip(full_batches, features.batches(own, rows, shifts), strict=True), first
     ):
         shown = None if present is None else {name: has[indices] for name, has in present.items()}
         weights = None
@@ -260,29 +250,17 @@ def _draw_epoch_presence(
     return {name: to_device(drawn[name], device) for name in model.modalities}
 
 
-def _require_two_values_per_channel(model: CRD, config: TrainingConfig, *, samples: int, ranks: Ranks) -> None:
-    """Run one sample's shapes through every branch if a rank may get one: BatchNorm needs two values per channel.
-
-    Raises:
-        ConfigError: some map has one position.
-    """
-    sizes = {min(config.batch_size, samples), samples % config.batch_size or config.batch_size}
-    last = Ranks(rank=ranks.world_size - 1, world_size=ranks.world_size)  # has the smallest share, or one with weight 0
-    if all(own_rows(size, last).stop - own_rows(size, last).start > 1 for size in sizes):
-        return
-    for name in model.modalities:
-        branch = model.branch(name)
-        state = dict([*branch.named_parameters(), *branch.named_buffers()])
-        shapes = {key: value.to("meta") for key, value in state.items()}
-        try:
-            torch.func.functional_call(branch, shapes, (empty_features(model.specs),))
-        except RuntimeError:
-            continue  # a user's own part that needs values, not only shapes: the first step will show
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise ConfigError(
-                f"training.batch_size (={config.batch_size}) leaves a batch with one of {samples} samples, whose maps "
-                f"in branch {name!r} shrink to 1 x 1: BatchNorm needs two values; choose another batch size, or "
-                "larger maps"
-            ) from error
+def _draw_epoch_shifts(
+    model: CRD,
+    config: TrainingConfig,
+    samples: int,
+    generator: torch.Generator,
+    *,
+    sensors: Mapping[str, Sequence[str]] | None,
+) -> dict[str, torch.Tensor] | None:
+    """Return how far each sample's modalities are moved in an epoch, on the device; None, without drawing: not."""
+    if config.shift == 0:
+        return None
+    needed = {name: sensors[name] if sensors else [name] for name in model.modalities}
+    drawn = draw_shifts(needed, count=samples, pixels=config.shift, generator=generator)
+    return {name: to_device(shift, model.device) for name, shift in drawn.items()}

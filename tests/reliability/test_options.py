@@ -10,6 +10,7 @@ import datetime
 import math
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -126,7 +127,9 @@ def score(config):
 def learn(config):
     """Train on features of one level: which options of training work does not depend on the network's size."""
     training, device = config.training, select_device(config.training.device)
-    require_trainable(training, device, Ranks())
+    require_trainable(
+        training, device, Ranks(), views={name: SimpleNamespace(sensors=[name]) for name in config.modalities}
+    )
     training = training.model_copy(update={"epochs": 1})
     teacher = encoders.build(encoders.build_config({"name": "module", **EXAMPLES["encoder", "module"]["options"]}))
     names = config.modalities
@@ -137,7 +140,8 @@ def learn(config):
         teachers=dict.fromkeys(names, teacher),
     )
     inputs = {name: torch.rand(4, 3, 32, 32) for name in config.modalities}
-    features = TeacherFeatures(model, inputs, batch_size=2, dtype=feature_dtype(training, device))
+    level = "recomputed" if training.shift else "device"
+    features = TeacherFeatures(model, inputs, batch_size=2, level=level, dtype=feature_dtype(training, device))
     train(model, features, training, samples=4, on_epoch=lambda log: None)
 
 
