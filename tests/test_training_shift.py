@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -59,12 +61,15 @@ def loaded(tiny):
     return build_model(tiny), split.inputs
 
 
-def test_the_teacher_sees_the_moved_images(loaded):
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_the_teacher_sees_the_moved_images(loaded, device):
     model, inputs = loaded
+    model = copy.deepcopy(model).to(device)  # on a GPU, images are copied from host memory
     order, shifts = torch.tensor([2, 0, 1]), draw({"rgb": ["rgb"], "depth": ["xyz"]}, 4, count=len(inputs["rgb"]))
     moved = {name: shift_images(images, shifts[name]) for name, images in inputs.items()}
     assert not torch.equal(moved["depth"], inputs["depth"])
-    found = TeacherFeatures(model, inputs, batch_size=4, level="recomputed").batches(order, 2, shifts)
+    there = {name: shift.to(device) for name, shift in shifts.items()}
+    found = TeacherFeatures(model, inputs, batch_size=4, level="recomputed").batches(order, 2, there)
     expected = TeacherFeatures(model, moved, batch_size=4, level="recomputed").batches(order, 2)
     for (_, batch), (_, other) in zip(found, expected, strict=True):
         for name in model.modalities:
