@@ -13,7 +13,7 @@ from test_report import Page
 import crdkit
 from crdkit.config import RunConfig
 from crdkit.data import SampleRecord, datasets
-from crdkit.data.held_out import describe_share, hold_out
+from crdkit.data.held_out import HeldOutConfig, hold_out
 from crdkit.data.synthetic import write_folder
 from crdkit.errors import DataError
 
@@ -25,8 +25,9 @@ def record(name):
 RECORDS = [record(f"{part}/{number:03d}") for part in "abcde" for number in range(8)]
 
 
-def names(split, **options):
-    return [found.sample_id for found in hold_out(RECORDS, split, **{"share": 0.1, "seed": 0, **options})]
+def names(split, *, seed=0, share=0.1, **options):
+    config = HeldOutConfig(name="mine", validation_share=share, validation_seed=seed)
+    return [found.sample_id for found in hold_out(RECORDS, split, config, **options)]
 
 
 @pytest.mark.parametrize("seed", [0, 7, None])
@@ -52,7 +53,7 @@ def test_units_stay_together():
 
 def test_a_single_sample_cannot_be_split():
     with pytest.raises(DataError, match=r"a\.png: is the only normal sample; add more"):
-        hold_out([record("a")], "train", share=0.1, seed=0)
+        hold_out([record("a")], "train", HeldOutConfig(name="mine"))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,9 @@ def test_own_data_are_split_as_before_unless_a_seed_is_given(parts):
     def validation(**options):
         config = datasets.build_config({"name": "folder", "root": parts, "category": "gear", **options})
         dataset = datasets.build(config)
-        assert dataset.held_out == describe_share(0.1, options.get("validation_seed"))
+        seed = options.get("validation_seed")
+        rule = f"the training samples with the smallest SHA-256 of {'name' if seed is None else 'seed and name'}"
+        assert dataset.held_out == {"share": 0.1, "seed": seed, "rule": rule}
         return [found.sample_id for found in dataset.records("validation")]
 
     all_names = [f"train/good/{number:03d}" for number in range(20)]

@@ -37,22 +37,20 @@ class HeldOutConfig(DatasetConfig):
 def hold_out(
     records: Sequence[SampleRecord],
     split: Split,
+    config: HeldOutConfig,
     *,
-    share: float,
-    seed: int | None,
     unit: Callable[[SampleRecord], str] = lambda record: record.sample_id,
 ) -> list[SampleRecord]:
     """Return the training or the validation split of the normal samples ``records``, in their order.
 
-    Held out are the ``share`` of units, rounded, at least one and never all, with the smallest SHA-256 of
-    ``"<seed>:<unit>"``, or of ``"<unit>"`` without a seed. It depends on names only, so that it is the same share on
-    every machine, and another sample changes little of it.
+    Held out are the ``validation_share`` of units, rounded, at least one and never all, with the smallest SHA-256 of
+    ``"<validation_seed>:<unit>"``, or of ``"<unit>"`` without a seed. It depends on names only, so that it is the
+    same share on every machine, and another sample changes little of it.
 
     Args:
         records: all normal samples that there are for both splits.
         split: ``train`` or ``validation``.
-        share: of the units that is held out.
-        seed: gives another share; None: by the names alone.
+        config: says how large the share is, and which seed chooses it.
         unit: what stays together, such as all views of one specimen; by default each sample is one.
 
     Raises:
@@ -65,9 +63,10 @@ def hold_out(
         ...         sample_id=name, split="train", label=0, defect_type="good", files={"rgb": Path(name)}
         ...     )
         >>> records = [record(f"good/{number:03d}") for number in range(10)]
-        >>> [found.sample_id for found in hold_out(records, "validation", share=0.2, seed=0)]
+        >>> config = HeldOutConfig(name="mine", validation_share=0.2)
+        >>> [found.sample_id for found in hold_out(records, "validation", config)]
         ['good/004', 'good/008']
-        >>> len(hold_out(records, "train", share=0.2, seed=0))
+        >>> len(hold_out(records, "train", config))
         8
     """
     units = dict.fromkeys(map(unit, records))
@@ -75,18 +74,19 @@ def hold_out(
         raise DataError(
             f"{records[0].image_path}: is the only normal sample; add more: training and validation need one each"
         )
-    before = "" if seed is None else f"{seed}:"
+    before = "" if config.validation_seed is None else f"{config.validation_seed}:"
     ranked = sorted(units, key=lambda name: hashlib.sha256(f"{before}{name}".encode()).digest())
-    held_out = set(ranked[: min(max(1, round(share * len(units))), len(units) - 1)])
+    held_out = set(ranked[: min(max(1, round(config.validation_share * len(units))), len(units) - 1)])
     return [replace(record, split=split) for record in records if (unit(record) in held_out) == (split == "validation")]
 
 
-def describe_share(share: float, seed: int | None, *, unit: str = "sample") -> Mapping[str, Any]:
+def describe_share(config: HeldOutConfig, *, unit: str = "sample") -> Mapping[str, Any]:
     """Return what `Dataset.held_out` says of a split by `hold_out`.
 
     Examples:
-        >>> describe_share(0.1, 0)["rule"]
+        >>> describe_share(HeldOutConfig(name="mine"))["rule"]
         'the training samples with the smallest SHA-256 of seed and name'
     """
+    share, seed = config.validation_share, config.validation_seed
     of = "name" if seed is None else "seed and name"
     return {"share": share, "seed": seed, "rule": f"the training {unit}s with the smallest SHA-256 of {of}"}

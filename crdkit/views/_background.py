@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from crdkit.errors import DataError
 from crdkit.views.geometry import slide
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 Plane = tuple[np.ndarray, float]
 """Unit normal n (3,) and offset d in metres: the points p with n . p = d."""
 PlaneFit = Literal["robust", "published", "none"]
+
+# options of the views that remove it, declared once: a base class would put them before each view's own in a saved file
+BackgroundPlane = Annotated[PlaneFit, Field(description="how the background plane is fit, see depth.mode")]
+BackgroundDistance = Annotated[
+    float, Field(gt=0, le=1, description="points farther than this from the plane are foreground, metres")
+]
+Closing = Annotated[int, Field(ge=0, le=64, description="dilations, then as many erosions, of the foreground, 3 x 3")]
 
 _BORDER_SHARE = 0.1  # share of the measured points, the outermost ones, in which the background is sought
 _POINTS_SCORED = 384  # number of those that are scored, evenly spread

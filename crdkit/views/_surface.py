@@ -10,7 +10,7 @@ from pydantic import Field
 from crdkit.data import Sensors
 from crdkit.data.scans import measured_scan
 from crdkit.views import View, ViewConfig
-from crdkit.views._background import PlaneFit, foreground
+from crdkit.views._background import BackgroundDistance, BackgroundPlane, Closing, foreground
 from crdkit.views.geometry import resize_known
 
 
@@ -18,11 +18,9 @@ class SurfaceConfig(ViewConfig):
     """Where the object is."""
 
     sensor: str = Field("xyz", max_length=100, description="sensor that holds the organised scan, metres")
-    plane: PlaneFit = Field("robust", description="how the background plane is fit, see depth.mode")
-    background_distance: float = Field(
-        0.005, gt=0, le=1, description="points farther than this from the plane are foreground, metres"
-    )
-    closing: int = Field(3, ge=0, le=64, description="dilations, then as many erosions, of the foreground, 3 x 3")
+    plane: BackgroundPlane = "robust"
+    background_distance: BackgroundDistance = 0.005
+    closing: Closing = 3
 
 
 class SurfaceView(View):

@@ -9,7 +9,7 @@ from crdkit.data import Sensors
 from crdkit.data.images import resize_nearest
 from crdkit.data.scans import measured_depth, measured_scan
 from crdkit.views import View, ViewConfig, views
-from crdkit.views._background import PlaneFit, foreground
+from crdkit.views._background import BackgroundDistance, Closing, PlaneFit, foreground
 from crdkit.views.geometry import back_project, fill_holes, scale_inside
 
 _NEAR, _FAR = 0.1, 0.9  # object depths; 0 stays free for "no object here"
@@ -43,10 +43,8 @@ class Depth(View):
             "'published' runs through three image corners and collapses if one is empty, "
             "'none' keeps everything measured: for scans without a background",
         )
-        background_distance: float = Field(
-            0.005, gt=0, le=1, description="points farther than this from the plane are foreground, metres"
-        )
-        closing: int = Field(3, ge=0, le=64, description="dilations, then as many erosions, of the foreground, 3 x 3")
+        background_distance: BackgroundDistance = 0.005
+        closing: Closing = 3
         fill_passes: int = Field(2, ge=0, le=64, description="how often holes are filled from 3 x 3 neighbours")
 
     channels = 1

@@ -12,7 +12,7 @@ from crdkit.data.images import describe, resize_image
 from crdkit.data.scans import measured_scan
 from crdkit.errors import DataError
 from crdkit.views import View, ViewConfig, views
-from crdkit.views._background import PlaneFit, foreground
+from crdkit.views._background import BackgroundDistance, Closing, PlaneFit, foreground
 from crdkit.views._local_planes import LocalRegression, cut_out
 from crdkit.views.geometry import fill_holes, resize_bilinear, resize_float, scale_inside
 
@@ -60,10 +60,8 @@ class Normals(View):
             5, description="trd: side of the Sobel kernel, pixels (published: 3 for cookie; 7 for dowel, foam, tire)"
         )
         plane: PlaneFit = Field("robust", description="for a scan: how the background plane is fit, see depth.mode")
-        background_distance: float = Field(
-            0.005, gt=0, le=1, description="points farther than this from the plane are foreground, metres"
-        )
-        closing: int = Field(3, ge=0, le=64, description="dilations, then as many erosions, of the foreground, 3 x 3")
+        background_distance: BackgroundDistance = 0.005
+        closing: Closing = 3
         fill_passes: int = Field(2, ge=0, le=64, description="trd: how often holes are filled, see depth.fill_passes")
 
     background_is_zero = True

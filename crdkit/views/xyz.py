@@ -9,7 +9,7 @@ from crdkit.data import Sensors
 from crdkit.data.images import resize_nearest
 from crdkit.data.scans import measured_scan
 from crdkit.views import View, ViewConfig, views
-from crdkit.views._background import PlaneFit, find_plane, heights, stands_out
+from crdkit.views._background import BackgroundDistance, BackgroundPlane, find_plane, heights, stands_out
 
 
 @views.register("xyz")
@@ -37,10 +37,8 @@ class XYZ(View):
         height: float = Field(
             0.1, ge=1e-6, description="height above the background that the third channel spans, metres"
         )
-        plane: PlaneFit = Field("robust", description="how the background plane is fit, see depth.mode")
-        background_distance: float = Field(
-            0.005, gt=0, le=1, description="points farther than this from the plane are foreground, metres"
-        )
+        plane: BackgroundPlane = "robust"
+        background_distance: BackgroundDistance = 0.005
 
     background_is_zero = True
     config: Config

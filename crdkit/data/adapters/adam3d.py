@@ -69,7 +69,7 @@ class Adam3D(Dataset):
     @property
     def held_out(self) -> Mapping[str, Any]:
         """The share of ``train/good`` that is held out."""
-        return describe_share(self.config.validation_share, self.config.validation_seed)
+        return describe_share(self.config)
 
     def records(self, split: Split) -> Sequence[SampleRecord]:
         """List the samples of ``split`` sorted by defect type, then by file name.
@@ -96,7 +96,7 @@ class Adam3D(Dataset):
         )
         if split == "test":
             return found
-        return hold_out(found, split, share=self.config.validation_share, seed=self.config.validation_seed)
+        return hold_out(found, split, self.config)
 
     def read(self, record: SampleRecord, sensors: Sequence[str] | None = None) -> RawSample:
         """Decode ``sensors`` of one sample (all of them if None) and its mask, at their own resolution.

@@ -99,7 +99,7 @@ class Folder(Dataset):
         """The share of the training samples that is held out; None if there is a validation split."""
         if self._samples().has("validation"):
             return None
-        return describe_share(self.config.validation_share, self.config.validation_seed)
+        return describe_share(self.config)
 
     def records(self, split: Split) -> Sequence[SampleRecord]:
         """List the samples of ``split`` by defect type, folder and name.
@@ -113,7 +113,7 @@ class Folder(Dataset):
         if split == "test" or samples.has("validation"):
             return samples.records(split, keep_incomplete=keep)
         normals = samples.records("train", keep_incomplete=keep)
-        return hold_out(normals, split, share=self.config.validation_share, seed=self.config.validation_seed)
+        return hold_out(normals, split, self.config)
 
     def read(self, record: SampleRecord, sensors: Sequence[str] | None = None) -> RawSample:
         """Decode ``sensors`` of one sample (all of them if None) and its mask.

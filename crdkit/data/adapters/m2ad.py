@@ -96,7 +96,7 @@ class M2AD(Dataset):
     @property
     def held_out(self) -> Mapping[str, Any]:
         """The share of the training specimens that is held out."""
-        return describe_share(self.config.validation_share, self.config.validation_seed, unit="specimen")
+        return describe_share(self.config, unit="specimen")
 
     def records(self, split: Split) -> Sequence[SampleRecord]:
         """List the samples of ``split`` by specimen and view, the good specimens first.
@@ -116,8 +116,7 @@ class M2AD(Dataset):
             )
         if split != "test":
             normals = [found for name in sorted(trained) for found in self._samples(folder, GOOD_FOLDER, name, "train")]
-            share, seed = self.config.validation_share, self.config.validation_seed
-            return hold_out(normals, split, share=share, seed=seed, unit=_specimen)
+            return hold_out(normals, split, self.config, unit=_specimen)
         refuse_orphans(folder)
         tested = [(GOOD_FOLDER, name) for name in good if name not in trained]
         if (folder / DEFECTIVE).is_dir():

@@ -53,7 +53,7 @@ class MVTecAD(ColourImages):
     @property
     def held_out(self) -> Mapping[str, Any]:
         """The share of ``train/good`` that is held out."""
-        return describe_share(self.config.validation_share, self.config.validation_seed)
+        return describe_share(self.config)
 
     def records(self, split: Split) -> Sequence[SampleRecord]:
         """List the samples of ``split`` sorted by defect type, then by file name.
@@ -80,7 +80,7 @@ class MVTecAD(ColourImages):
         if split == "test":
             return records_by_defect(folder / "test", split, pair)
         normals = records_by_defect(folder / "train", "train", pair)
-        return hold_out(normals, split, share=self.config.validation_share, seed=self.config.validation_seed)
+        return hold_out(normals, split, self.config)
 
 
 def _is_category(folder: Path) -> bool:

@@ -94,7 +94,7 @@ class RealIADD3(Dataset):
         """The share of the training samples that is held out; None if there is a validation split."""
         if self._has_validation():
             return None
-        return describe_share(self.config.validation_share, self.config.validation_seed)
+        return describe_share(self.config)
 
     def records(self, split: Split) -> Sequence[SampleRecord]:
         """List the samples of ``split`` in the order of the JSON file, or by defect type and id.
@@ -107,7 +107,7 @@ class RealIADD3(Dataset):
         if split == "test" or self._has_validation():
             return self._listed(split)
         normals = self._listed("train")
-        return hold_out(normals, split, share=self.config.validation_share, seed=self.config.validation_seed)
+        return hold_out(normals, split, self.config)
 
     def read(self, record: SampleRecord, sensors: Sequence[str] | None = None) -> RawSample:
         """Decode ``sensors`` of one sample (all of them if None) and its mask, at their own resolution.

@@ -57,7 +57,7 @@ class VisA(ColourImages):
     @property
     def held_out(self) -> Mapping[str, Any]:
         """The share of the training images that is held out."""
-        return describe_share(self.config.validation_share, self.config.validation_seed)
+        return describe_share(self.config)
 
     def records(self, split: Split) -> Sequence[SampleRecord]:
         """List the samples of ``split`` in the order of the table's lines.
@@ -80,7 +80,7 @@ class VisA(ColourImages):
             raise DataError(f"{root / _TABLE}: lists no {name} images of the object {folder.name!r}")
         if split == "test":
             return [*found, *_orphans(folder / "Data", found, keep_incomplete=keep)]
-        return hold_out(found, split, share=self.config.validation_share, seed=self.config.validation_seed)
+        return hold_out(found, split, self.config)
 
 
 def _lines(path: Path, category: str, split: str) -> Iterator[tuple[str, Mapping[str, str]]]:

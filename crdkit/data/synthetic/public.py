@@ -17,7 +17,16 @@ from crdkit._core.files import new_folder
 from crdkit.data.synthetic.defects import DEFECTS
 from crdkit.data.synthetic.scene import Camera, Scene, scanner_camera
 from crdkit.data.synthetic.sensors import SIX_LIGHTS, encode_normals, render_lights, render_rgb, render_xyz
-from crdkit.data.synthetic.staging import GOOD, Sample, known_categories, require_natural, run_jobs, save_png, save_tiff
+from crdkit.data.synthetic.staging import (
+    GOOD,
+    Sample,
+    known_categories,
+    plan_parts,
+    require_natural,
+    run_jobs,
+    save_png,
+    save_tiff,
+)
 from crdkit.errors import unknown_name
 
 M2AD_VIEWS, M2AD_LIGHTS = 2, 4
@@ -54,20 +63,10 @@ def write_public(
 ) -> Path:
     """Write synthetic categories in the layout of a public data set and return ``out``.
 
-    The scenes are those of `write_mvtec3d`, whose arguments these are. Where a layout has no validation split, the
-    samples of ``validation`` are training samples; M2AD, whose split is drawn, gets all good ones as specimens, with
-    two views and four lights each. Images of VisA and Real-IAD D3 are JPEG.
-
-    Args:
-        layout: 3d_adam, m2ad, mvtec_ad, mvtec_ad_2, real_iad_d3 or visa.
-        out: a folder that does not exist yet, or is empty.
-        categories: names in `OBJECT_KINDS`; None for all.
-        train: training samples of each category.
-        validation: normal validation samples of each category.
-        test_good: normal test samples of each category.
-        test_per_defect: test samples of each category and defect.
-        size: pixels, a side or (H, W).
-        seed: 0 or more.
+    ``layout`` is 3d_adam, m2ad, mvtec_ad, mvtec_ad_2, real_iad_d3 or visa. The scenes and the other arguments are those
+    of `write_mvtec3d`. Where a layout has no validation split, the samples of ``validation`` are training samples;
+    M2AD, whose split is drawn, gets all good ones as specimens, with two views and four lights each. Images of VisA
+    and Real-IAD D3 are JPEG.
 
     Raises:
         UnknownNameError: a layout that is none of these, or a category that is not in `OBJECT_KINDS`.
@@ -84,10 +83,9 @@ def write_public(
     if layout not in STYLES:
         raise unknown_name("synthetic layout", layout, STYLES)
     style, names = STYLES[layout], known_categories(categories)
-    require_natural(seed=seed, train=train, validation=validation, test_good=test_good, test_per_defect=test_per_defect)
+    require_natural(seed=seed)
+    parts = plan_parts(train=train, validation=validation, test_good=test_good, test_per_defect=test_per_defect)
     camera = scanner_camera(size)
-    parts = [("train", GOOD, train), ("validation", GOOD, validation), ("test", GOOD, test_good)]
-    parts += [("test", defect, test_per_defect) for defect in DEFECTS]
     with new_folder(Path(out)) as root:
         samples = [sample for name in names for sample in _plan(root, style, name, parts)]
         run_jobs([partial(_write_sample, style, sample, camera, seed) for sample in samples])

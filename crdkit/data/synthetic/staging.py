@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crdkit._core.progress import track
+from crdkit.data.synthetic.defects import DEFECTS
 from crdkit.data.synthetic.objects import OBJECT_KINDS
 from crdkit.data.synthetic.scene import Camera, Scene, make_scene, sample_key
 from crdkit.errors import CrdkitError, unknown_name
@@ -75,6 +76,17 @@ def require_natural(**numbers: int) -> None:
     for name, value in numbers.items():
         if value < 0:
             raise CrdkitError(f"{name} (={value}) must be 0 or more")
+
+
+def plan_parts(*, train: int, validation: int, test_good: int, test_per_defect: int) -> list[tuple[str, str, int]]:
+    """Return split, defect and number of samples of all that each category has: the normal ones, then each defect.
+
+    Raises:
+        CrdkitError: a number is negative.
+    """
+    require_natural(train=train, validation=validation, test_good=test_good, test_per_defect=test_per_defect)
+    normal = [("train", GOOD, train), ("validation", GOOD, validation), ("test", GOOD, test_good)]
+    return normal + [("test", defect, test_per_defect) for defect in DEFECTS]
 
 
 def plan_samples(

@@ -23,6 +23,7 @@ from crdkit.data.synthetic.staging import (
     GOOD,
     Sample,
     known_categories,
+    plan_parts,
     plan_samples,
     require_natural,
     run_jobs,
@@ -75,10 +76,9 @@ def write_mvtec3d(
         ['000.tiff', '001.tiff', '002.tiff']
     """
     names = known_categories(categories)
-    require_natural(seed=seed, train=train, validation=validation, test_good=test_good, test_per_defect=test_per_defect)
+    require_natural(seed=seed)
+    parts = plan_parts(train=train, validation=validation, test_good=test_good, test_per_defect=test_per_defect)
     camera = scanner_camera(size)
-    parts = [("train", GOOD, train), ("validation", GOOD, validation), ("test", GOOD, test_good)]
-    parts += [("test", defect, test_per_defect) for defect in DEFECTS]
     with new_folder(Path(out)) as root:
         samples = plan_samples(
             root, names, parts, lambda split, _: ("rgb", "xyz", *(["gt"] if split == "test" else []))
@@ -220,10 +220,11 @@ def write_folder(
     for sensor in sensors:
         if sensor not in FOLDER_SENSORS:
             raise unknown_name("synthetic sensor", sensor, FOLDER_SENSORS)
-    require_natural(seed=seed, train=train, validation=validation, test_good=test_good, test_per_defect=test_per_defect)
+    require_natural(seed=seed)
+    parts = plan_parts(train=train, validation=validation, test_good=test_good, test_per_defect=test_per_defect)
     camera = scanner_camera(size)
-    parts = [("train", GOOD, train), *([("validation", GOOD, validation)] if validation else [])]
-    parts += [("test", GOOD, test_good), *(("test", defect, test_per_defect) for defect in DEFECTS)]
+    if not validation:
+        parts = [part for part in parts if part[0] != "validation"]
     if "infrared" in sensors:
         parts += [("test", defect, test_per_defect) for defect in INFRARED_DEFECTS]
     with new_folder(Path(out)) as root:
