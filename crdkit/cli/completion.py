@@ -22,15 +22,15 @@ SECTIONS = {
 }
 """File of each section of a configuration whose options belong to no registered part."""
 PARTS = {
-    "encoders": "model/encoders",
-    "modalities": "views",
-    "filters": "model/projections",
-    "amplifiers": "model/projections",
-    "aggregations": "scoring/aggregations",
-    "scores": "scoring/scores",
-    "datasets": "data",
+    "encoders": ("model/encoders",),
+    "modalities": ("views",),
+    "filters": ("model/projections",),
+    "amplifiers": ("model/projections",),
+    "aggregations": ("scoring/aggregations",),
+    "scores": ("scoring/scores",),
+    "datasets": ("data", "data/adapters"),
 }
-"""Folder of each kind of registered part."""
+"""Folders of each kind of registered part: its contract's, and its parts' if that is another."""
 
 Keys = Mapping[str, tuple[str, ...]]
 """Values that can be listed, by key."""
@@ -80,7 +80,7 @@ def presets() -> tuple[str, ...]:
 @cache
 def names(kind: str) -> tuple[str, ...]:
     """Return the registered names of one kind."""
-    return tuple(sorted(name for file in _files(PARTS[kind]) for name in _registered(file)))
+    return tuple(sorted(name for file in _files(kind) for name in _registered(file)))
 
 
 def modalities_of(preset: str) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ def option_keys(modalities: tuple[str, ...]) -> Keys:
     for modality in modalities:
         places += [(f"modalities.{modality}", "modalities"), (f"modalities.{modality}.encoder", "encoders")]
     for place, kind in [("data", "datasets"), *places]:
-        for source in _files(PARTS[kind]):
+        for source in _files(kind):
             keys |= _prefixed(f"{place}.", _fields(source))
         keys[f"{place}.name"] = names(kind)
     return dict(sorted(keys.items()))
@@ -114,9 +114,10 @@ def _prefixed(prefix: str, fields: Keys) -> dict[str, tuple[str, ...]]:
 
 
 @cache
-def _files(folder: str) -> tuple[Path, ...]:
-    """Return the files of a folder that declare its contract, register a part or declare options that parts share."""
-    files = [ROOT / folder / "__init__.py", *sorted((ROOT / folder).glob("[!_]*.py"))]
+def _files(kind: str) -> tuple[Path, ...]:
+    """Return the files that declare the contract of a kind, register a part or declare options that parts share."""
+    folders = [ROOT / folder for folder in PARTS[kind]]
+    files = [file for folder in folders for file in (folder / "__init__.py", *sorted(folder.glob("[!_]*.py")))]
     return tuple(file for file in files if file.name == "__init__.py" or any(_registered(file)) or _shares(file))
 
 
