@@ -56,6 +56,8 @@ class Sizes:
     singles: int
     low_precision: str
     budget_s: float
+    categories: int
+    """With ``--ten-categories``."""
 
 
 FULL = Sizes(
@@ -68,6 +70,7 @@ FULL = Sizes(
     singles=60,
     low_precision="bf16",
     budget_s=470,
+    categories=10,
 )
 SMOKE = Sizes(
     counts={"train": 6, "validation": 2, "test_good": 2, "test_per_defect": 1, "size": 64},
@@ -79,6 +82,7 @@ SMOKE = Sizes(
     singles=3,
     low_precision="fp32",  # a CPU emulates bfloat16
     budget_s=470,
+    categories=2,
 )
 
 
@@ -201,12 +205,12 @@ def precision_config(config: RunConfig, sizes: Sizes) -> RunConfig:
     return config.with_overrides(f"training.epochs={sizes.precision_epochs}")
 
 
-def ten_categories(config: RunConfig, folder: Path) -> dict[str, Any]:
-    """Run the same category ten times in this process, as a benchmark of ten would."""
+def ten_categories(config: RunConfig, folder: Path, *, count: int) -> dict[str, Any]:
+    """Run the same category ``count`` times in this process, as a benchmark of ten would."""
     from crdkit.runs.fit import fit
 
     seconds = []
-    for number in range(10):
+    for number in range(count):
         seconds.append(clock(lambda number=number: fit(config, folder / f"category-{number}")))
         release()
     return {"seconds": seconds, "total_seconds": sum(seconds)}
@@ -230,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.ten_categories:
             config = configure(Path(folder) / "data", sizes, smoke=options.smoke)
             parts.budget_s = None
-            parts.run("ten_categories", lambda: ten_categories(config, Path(folder)))
+            parts.run("ten_categories", lambda: ten_categories(config, Path(folder), count=sizes.categories))
     page = markdown(parts.result)
     (options.out / "gpu.md").write_text(page, encoding="utf-8")
     print(page)

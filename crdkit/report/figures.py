@@ -87,7 +87,7 @@ def charts(data: ReportData) -> list[Chart]:
         drawn = [chart for draw in (_histogram, _roc, _pro, _loss) if (chart := draw(data)) is not None]
         for chart in drawn:
             chart.figure.draw_without_rendering()
-            chart.figure.set_layout_engine("none")  # laid out once, not again for every format
+            chart.figure.set_layout_engine(None)  # laid out once, not again for every format, nor ("none") drawn again
     return drawn
 
 

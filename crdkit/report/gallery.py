@@ -110,7 +110,7 @@ def _labelled(
     height, width = canvas.shape[0] + top, canvas.shape[1] + left
     with style():
         figure = new_figure(width / DPI, height / DPI)
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)
         axes = figure.add_axes((left / width, 0, canvas.shape[1] / width, canvas.shape[0] / height))
         axes.imshow(canvas, interpolation="nearest", aspect="auto")
         axes.set_axis_off()

@@ -22,7 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,13 +152,13 @@ def stream(folder: Path, *, count: int) -> tuple[int, int]:
     return peaks[1], peaks[2]
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run as a command; exits with 1 if memory is not flat."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("predictions", "trainings", "watch", "folder"))
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--warm-up", type=int, help="steps before the first measurement; a tenth if not given")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     from crdkit._core.progress import set_quiet
 
     set_quiet(True)
