@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
-from crdkit.data._names import GOOD, Split
-from crdkit.data.importing._words import BAD, Role, Vocabulary, is_place
+from crdkit.data._names import GOOD, UNLABELLED, Split
+from crdkit.data.importing._words import BAD, UNJUDGED, Role, Vocabulary, is_place
 
 SEVERAL = 2  # samples in a folder, from which on it is one of a type of defect and not of one part
 
@@ -21,14 +21,16 @@ class Named:
     """"" if no word names one."""
     split: str = ""
     label: str = ""
-    """"good", "bad" or ""."""
+    """"good", "bad", "unlabelled" where a folder such as ``new`` leaves it open, or ""."""
     defect: str = ""
-    """The type of the defect, if a folder is called after it."""
+    """The type of the defect, or what leaves the label open, if a folder is called after it."""
     mask: bool = False
     folders: tuple[str, ...] = ()
     """Those that say nothing of the above."""
     words: tuple[str, ...] = ()
     """Of the file's name, likewise."""
+    label_folders: tuple[str, ...] = ()
+    """Those that say a label and nothing else."""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -71,6 +73,10 @@ def _tree_of(paths: Sequence[Sequence[str]], vocabulary: Vocabulary) -> _Tree:
             beside = [_kinds(tree, (*place[:-1], name)) for name in tree.children[place[:-1]] - {place[-1]}]
             if {"sensor"} in beside and {"label"} not in beside:
                 tree.roles[place] = [Role("sensor", "normal")]  # of the surface
+        if place[-1].casefold() == "normals":
+            beside = [_kinds(tree, (*place[:-1], name)) for name in tree.children[place[:-1]] - {place[-1]}]
+            if {"label"} in beside and {"sensor"} not in beside:
+                tree.roles[place] = [Role("label", GOOD)]  # and not the surface's directions
     return tree
 
 
@@ -84,13 +90,14 @@ def _defect_folders(tree: _Tree) -> set[str]:
     for place, names in tree.children.items():
         labels = {name: [r.value for r in tree.roles[*place, name] if r.kind == "label"] for name in names}
         unknown = [name for name in names if not tree.roles[*place, name]]
+        unjudged = [name for name in names if tree.roles[*place, name] == [UNJUDGED]]
         in_bad = bool(place) and any(role == Role("label", BAD) for role in tree.roles[place])
         if any(GOOD in values for values in labels.values()):
             found |= {name for name in unknown if not name.isdecimal()}
         elif in_bad:
             found |= {
                 name
-                for name in unknown
+                for name in unknown + unjudged
                 if not any(map(str.isdigit, name))
                 and tree.files[*place, name] >= SEVERAL * _sensors_in(tree, (*place, name))
             }
@@ -107,16 +114,19 @@ def _read(path: str, parts: Sequence[str], tree: _Tree, defects: set[str], vocab
     roles: list[Role] = []
     left: list[str] = []
     defect = ""
-    for depth, folder in enumerate(folders):
-        said = tree.roles[tuple(folders[: depth + 1])]
-        if not said and folder in defects:
+    every = [tree.roles[tuple(folders[: depth + 1])] for depth in range(len(folders))]
+    if any(role.kind == "label" and role != UNJUDGED for said in every for role in said):
+        every = [[role for role in said if role != UNJUDGED] for said in every]
+    for folder, said in zip(folders, every, strict=True):
+        if not said and folder in defects and Role("label", GOOD) not in roles:
             defect = folder
         elif not said:
             left.append(folder)
         elif any(role == Role("label", BAD) for role in said):
             defect = defect or folder
         roles += said
-    named = _with(Named(path=path, folders=tuple(left), defect=defect), roles)
+    labels = tuple(folder for folder, said in zip(folders, every, strict=True) if [r.kind for r in said] == ["label"])
+    named = _with(Named(path=path, folders=tuple(left), defect=defect, label_folders=labels), roles)
     if defect:
         named = replace(named, label=BAD)
     words = vocabulary.split_stem(PurePosixPath(name).stem)
@@ -132,7 +142,10 @@ def _read(path: str, parts: Sequence[str], tree: _Tree, defects: set[str], vocab
         for place, (word, role) in enumerate(zip(words, said_of_words, strict=True))
         if role is None and _beside(words, said_of_words, place)
     ]
-    return replace(_with(named, [*places, *used]), words=tuple(kept))
+    named = replace(_with(named, [*places, *used]), words=tuple(kept))
+    if named.label != UNLABELLED:
+        return named
+    return replace(named, defect=next(folder for folder, said in zip(folders, every, strict=True) if UNJUDGED in said))
 
 
 def _beside(words: Sequence[str], roles: Sequence[Role | None], place: int) -> bool:
@@ -143,7 +156,8 @@ def _beside(words: Sequence[str], roles: Sequence[Role | None], place: int) -> b
 
 def _known(named: Named, role: Role) -> bool:
     """Whether folders have said already what a word of the file's name says."""
-    return bool({"split": named.split, "label": named.label}.get(role.kind))
+    label = "" if named.label == UNLABELLED else named.label
+    return bool({"split": named.split, "label": label}.get(role.kind))
 
 
 def _with(named: Named, roles: Sequence[Role]) -> Named:

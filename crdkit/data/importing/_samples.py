@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -128,8 +129,9 @@ def _choose_key(files: Sequence[Named], key: int | None) -> tuple[KeyOf, list[Qu
     if key is not None:
         return _part(key - 1), []
     key_of: KeyOf = _whole
-    if _repeated(files, _whole) > _repeated(files, _exact):
-        key_of = _exact  # 7 and 007 are two samples
+    for finer in (_exact, _labelled):  # 7 and 007 are two samples; so are good/7 and good_2/7
+        if _repeated(files, key_of) > _repeated(files, finer):
+            key_of = finer
     sensors = {one.sensor for one in files}
     if len(sensors) < 2 or _complete(files, key_of, sensors) >= _USUAL:
         return key_of, []
@@ -159,6 +161,10 @@ def _exact(one: Named) -> tuple[str, ...]:
     return (*one.folders, *one.words)
 
 
+def _labelled(one: Named) -> tuple[str, ...]:
+    return (*one.label_folders, *one.key)
+
+
 def _part(place: int) -> KeyOf:
     return lambda one: one.key[place : place + 1] or one.key
 
@@ -182,7 +188,7 @@ def settle_labels(samples: Sequence[Sample], *, is_empty: Callable[[str], bool])
         samples: they are changed.
         is_empty: whether the mask in a file marks nothing.
     """
-    questions = []
+    questions, unjudged = _leave_open(samples)
     bare = [sample for sample in samples if not sample.label]
     said = len(bare) < len(samples)
     masked = [sample for sample in bare if sample.mask is not None]
@@ -193,16 +199,36 @@ def settle_labels(samples: Sequence[Sample], *, is_empty: Callable[[str], bool])
         questions.append(Question("labels", message, "--good WORD"))
     rest = [sample for sample in bare if not sample.label]
     normal = [sample for sample in rest if sample.split in ("train", "validation") or not (said or sample.split)]
+    normal = [sample for sample in normal if id(sample) not in unjudged]
     for sample in normal:
         sample.label = GOOD
     if any(not sample.split for sample in normal):
         message = f"no name says which parts are good; {len(normal)} samples are taken for good"
         questions.append(Question("labels", message, "--good WORD, --defect WORD"))
-    unlabelled = [sample for sample in rest if not sample.label]
+    unlabelled = [sample for sample in rest if not sample.label and id(sample) not in unjudged]
     if unlabelled:
         message = f"{len(unlabelled)} samples have no label, such as {unlabelled[0].name}; they can only be scored"
         questions.append(Question("labels", message, "--good WORD, --defect WORD"))
     return questions
+
+
+def _leave_open(samples: Sequence[Sample]) -> tuple[list[Question], set[int]]:
+    """Ask about folders such as ``new`` beside others, and return which samples they hold."""
+    found = [sample for sample in samples if sample.label == UNLABELLED]
+    names = Counter(sample.defect for sample in found)
+    for sample in found:
+        sample.label = sample.defect = ""
+    if len(found) == len(samples):  # the word tells nothing apart
+        return [], set()
+    questions = [
+        Question(
+            about=name,
+            message=f"does not say whether its {count} samples are good; unlabelled ones are scored, never trained on",
+            option=f"--good {shlex.quote(name)}, or --defect {shlex.quote(name)}",
+        )
+        for name, count in names.items()
+    ]
+    return questions, {id(sample) for sample in found}
 
 
 def settle_splits(samples: Sequence[Sample], *, test_share: float) -> list[Question]:

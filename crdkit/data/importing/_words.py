@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
-from crdkit.data._names import GOOD, MASK
+from crdkit.data._names import GOOD, MASK, UNLABELLED
 
 Kind = Literal["sensor", "split", "label", "mask", "filler"]
 BAD = "bad"
@@ -19,16 +20,32 @@ thermal thermo thermique termica heat waerme warme ir infrared infrarot infrarou
 uv ultraviolet xray roentgen ct ultrasound normals polarization polarisation dolp aolp fluorescence reflectance albedo
 """
 _GOOD = """
-good ok okay io iO normal nominal gut gutteil gutteile pass passed healthy clean intact nodefect defectfree flawless
-anomalyfree fehlerfrei bon bonne bons bueno buena bien buono buoni conforme bom dobry dobre goed
+good ok oks okay io iO normal nominal gut gute guten gutteil gutteile pass passed passes healthy clean intact
+nodefect defectfree flawless anomalyfree fehlerfrei bon bonne bons bueno buena bien buono buoni conforme
+bom dobry dobre goed
 良品 正常 合格 хорошо норма
 """
 _BAD = """
-bad nok notok ng nio defect defects defective defekt defekte anomaly anomalies anomalous abnormal faulty fault faults
-fail failed ko reject rejects rejected scrap damaged schlecht schlechtteil schlechtteile fehler fehlerhaft ausschuss
-mauvais defaut defauts malo malos defecto defectos defectuoso difetto difetti difettoso scarto rebut ruim wadliwy
+bad nok notok ng ngs nio defect defects defective defekt defekte anomaly anomalies anomalous abnormal faulty fault
+faults fail failed failure ko reject rejects rejected scrap damaged schlecht schlechte schlechtteil schlechtteile fehler
+fehlerhaft ausschuss mauvais defaut defauts malo malos defecto defectos defectuoso difetto difetti difettoso
+scarto rebut ruim wadliwy
 不良 不良品 缺陷 异常 不合格 брак
 """
+_UNJUDGED = """
+new newparts newsamples incoming inbox unlabelled unlabeled notlabelled notlabeled unlabel unknown unsorted unchecked
+unclassified unclear unsure unseen uncertain undecided todo tocheck tosort pending review mixed misc other others old
+archive backup tmp temp neu neue neuteile unbekannt unsortiert ungepruft unklar offen eingang nouveau nouveaux nuevo
+nuevos nuovo nuovi inconnu desconocido 未标注 未知 新
+"""
+"""Nobody has said whether these parts are good."""
+_BEFORE = "no non not without ohne kein keine nicht sans sin senza"
+_BEHIND = "free frei"
+"""Turn a label into the other one, before or behind its word."""
+_PARTS = """
+part parts sample samples piece pieces item items object objects product products teil teile stuck piece pieza piezas
+"""
+"""Say nothing beside a word of a label."""
 _SPLITS = {
     "train": "train training trainset traindata trn entrainement entrenamiento addestramento",
     "validation": "val valid validation validate validierung dev",
@@ -67,10 +84,11 @@ class Role(NamedTuple):
 
     kind: Kind
     value: str
-    """A sensor's name ("" in a vocabulary: as it is written), a split, "good" or "bad"."""
+    """A sensor's name ("" in a vocabulary: as it is written), a split, "good", "bad" or "unlabelled"."""
 
 
 _NOTHING = Role("filler", "")
+UNJUDGED = Role("label", UNLABELLED)
 
 
 def is_place(word: str) -> bool:
@@ -87,6 +105,25 @@ def _beside_a_sensor(word: str) -> Role | None:
     if is_place(word):
         return Role("sensor", word.casefold())
     return Role("filler", word) if word.isdecimal() else None
+
+
+def _is_in(vocabulary: str, word: str) -> bool:
+    return _joined(word).rstrip(_DIGITS) in vocabulary.split()
+
+
+def _with_label(words: Sequence[str], roles: Sequence[Role | None]) -> list[Role]:
+    """Return what a name says that has a word for good or defective parts, whatever its other words are."""
+    known = [role for role in roles if role is not None]
+    values = {role.value for role in known if role.kind == "label"}
+    others = [role for role in known if role.kind != "label"]
+    place = next(place for place, role in enumerate(roles) if role is not None and role.kind == "label")
+    denying = {*filter(partial(_is_in, _BEFORE), words[:place]), *filter(partial(_is_in, _BEHIND), words[place:])}
+    unknown = [word for word, role in zip(words, roles, strict=True) if role is None and not word.isdecimal()]
+    unknown = [word for word in unknown if word not in denying and not _is_in(_PARTS, word)]
+    if len(values) > 1 or (unknown and values == {GOOD}):
+        return [UNJUDGED, *others]
+    (value,) = values
+    return [Role("label", {GOOD: BAD, BAD: GOOD}[value] if denying else value), *others]
 
 
 def fold(text: str) -> str:
@@ -145,17 +182,29 @@ class Vocabulary:
     def of_folder(self, name: str) -> list[Role]:
         """Return what a folder's name says, if all of its words say something; else nothing.
 
-        Beside a sensor's word, ``left``, ``top`` and the like belong to its name, and numbers say nothing.
+        Beside a sensor's word, ``left``, ``top`` and the like belong to its name, and numbers say nothing. A name with
+        ``new`` in it, or with words for good parts beside others that are not known, leaves open whether they are good.
         """
         whole = self.of_word(name)
         if whole is not None:
             return [whole]
         words = words_of(name)
-        roles = [self.of_word(word) for word in words]
+        roles = [self.of_word(word) or self._label_like(word) for word in words]
+        if any(role is not None and role.kind == "label" for role in roles):
+            return _with_label(words, roles)
+        if _is_in(_UNJUDGED, name) or any(_is_in(_UNJUDGED, word) for word in words):
+            return [UNJUDGED, *filter(None, roles)]
         if any(role is not None and role.kind == "sensor" for role in roles):
             roles = [role or _beside_a_sensor(word) for role, word in zip(roles, words, strict=True)]
         known = [role for role in roles if role is not None]
         return known if len(known) == len(roles) else []
+
+    def _label_like(self, word: str) -> Role | None:
+        """Return what ``good2``, ``NG_1`` or ``fails`` says, which lies beside ``good``, ``NG`` or ``pass``."""
+        bare = word.rstrip(_DIGITS)
+        forms = (bare, bare[:-1]) if len(bare) > 3 and bare[-1] in "sS" else (bare,)
+        found = (self.of_word(form) for form in forms)
+        return next((role for role in found if role is not None and role.kind == "label"), None)
 
     def split_stem(self, stem: str) -> list[str]:
         """Return the words of a file's name; one without a mark between words is cut where that gives a known word."""
