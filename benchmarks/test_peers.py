@@ -15,7 +15,7 @@ from torch import nn
 
 from benchmarks import bank_branch
 from benchmarks.peers import __main__ as peers
-from benchmarks.peers import bank, ours, table
+from benchmarks.peers import bank, bank_size, ours, table
 from crdkit.config import RunConfig
 
 
@@ -94,6 +94,19 @@ def test_a_bank_writes_what_is_scored(job: dict[str, Any], method: str) -> None:
     assert cost["model_bytes"] > 0
 
 
+def test_a_bank_of_all_patches_is_the_largest_of_each_choice(
+    job: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(Path(job["scans"]).parent)
+    monkeypatch.setattr("sys.argv", ["bank_size", folder, "--sizes", "20", "--seeds", "0", "1"])
+    bank_size.main()
+    header, _, *rows = capsys.readouterr().out.splitlines()
+    assert header.startswith("| sees | patches | I-AUROC |")
+    shown = [line.split(" | ")[:2] for line in rows]
+    assert shown == [[sees, way] for sees in ("| rgb", "| rgb + depth") for way in ("20 farthest", "20 random", "all")]
+    assert all("±" in line for line in rows if "20" in line)
+
+
 def test_a_preset_writes_the_maps_of_its_own_evaluation(
     job: dict[str, Any], tiny: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,16 +145,17 @@ def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytes
     peers.main([*shared, *methods, "--seeds", "0"])
     assert programs.called == ["quick", "joined"]
     peers.main([*shared, *methods, "--seeds", "0", "1"])
-    assert programs.called == ["quick", "joined", "quick"]  # what has no seed is measured once
+    assert programs.called == ["quick", "joined", "quick", "joined"]
     result = json.loads((tmp_path / "peers.json").read_text())
     assert [(one["method"], one["seed"]) for one in result["results"]] == [
         ("quick", 0),
         ("quick", 1),
         ("memory bank, joined", 0),
+        ("memory bank, joined", 1),
     ]
     (tmp_path / "peers.md").unlink()
     peers.main([*shared, "--seeds", "0", "--table"])
-    assert len(programs.called) == 3
+    assert len(programs.called) == 4
     text = (tmp_path / "peers.md").read_text()
     assert "| quick | RGB + depth | 0, 1 | 100.0 ± 0.0 [100.0, 100.0] |" in text
     assert "| gear | memory bank, joined | +0.0 [+0.0, +0.0], p 1.000 |" in text
@@ -154,7 +168,7 @@ def test_anomalib_runs_in_its_own_environment(tmp_path: Path) -> None:
     options.peers = tmp_path / "peers"
     wanted = list(peers.measurements(options, ["gear"]))
     assert ("gear", "PatchCore", 0) in wanted
-    assert ("gear", "PatchCore", 1) not in wanted
+    assert ("gear", "PatchCore", 1) in wanted
     first, file, method, _ = peers.command(peers.METHODS["PatchCore"], tmp_path / "job", options.peers)
     assert (first, Path(str(file)).name, method) == (tmp_path / "peers/bin/python", "anomalib_maps.py", "PatchCore")
 

@@ -41,22 +41,21 @@ REFERENCE = "quick"
 
 @dataclass(frozen=True)
 class Method:
-    """What is measured: the program that runs it, its name there, what it sees, and whether it depends on a seed."""
+    """What is measured: the program that runs it, its name there, and what it sees."""
 
     program: str
     name: str
     sees: str
-    seeded: bool = False
 
 
 METHODS: Mapping[str, Method] = {
-    "quick": Method("ours", "quick", "RGB + depth", seeded=True),
-    "best-mvtec3d": Method("ours", "best-mvtec3d", "RGB + depth + normals", seeded=True),
+    "quick": Method("ours", "quick", "RGB + depth"),
+    "best-mvtec3d": Method("ours", "best-mvtec3d", "RGB + depth + normals"),
     "memory bank, joined": Method("bank", "joined", "RGB + depth"),
     "memory bank, one a view": Method("bank", "separate", "RGB + depth"),
     "PatchCore": Method("anomalib", "PatchCore", "RGB"),
     "PaDiM": Method("anomalib", "PaDiM", "RGB"),
-    "STFPM": Method("anomalib", "STFPM", "RGB", seeded=True),
+    "STFPM": Method("anomalib", "STFPM", "RGB"),
 }
 SECONDS = (
     "Seconds are those of all cores together, as other programs ran beside: training is from views in memory to a "
@@ -141,9 +140,7 @@ def command(method: Method, job: Path, peers: Path | None) -> list[object]:
 def measurements(options: argparse.Namespace, objects: Sequence[str]) -> Iterator[tuple[str, str, int]]:
     """Yield object, method and seed of all that is wanted: first seeds of every method first."""
     methods = [name for name in options.methods if METHODS[name].program != "anomalib" or options.peers is not None]
-    for turn, seed in enumerate(options.seeds):
-        for name in objects:
-            yield from ((name, method, seed) for method in methods if turn == 0 or METHODS[method].seeded)
+    yield from ((name, method, seed) for seed in options.seeds for name in objects for method in methods)
 
 
 def stem(method: str, seed: int) -> str:
@@ -220,7 +217,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--objects", nargs="*", default=list(OBJECTS), help="synthetic objects")
     parser.add_argument("--size", type=int, default=128, help="side of the synthetic scans")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="METHOD")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="the first for what has no seed")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="of each process")
     parser.add_argument("--jobs", type=int, default=1, help="processes at once")
     parser.add_argument("--results", type=Path, default=RESULTS)

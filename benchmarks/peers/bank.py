@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ GROUPS = {"joined": (("rgb", "depth"),), "separate": (("rgb",), ("depth",))}
 LEVELS = (1, 2)
 PROJECTED = 64
 Inputs = Mapping[str, torch.Tensor]
+Choice = Callable[..., torch.Tensor]
+"""From patches (P, D), a size and a generator to the rows (M,) that are kept."""
 
 
 def describe(teacher: nn.Module, views: torch.Tensor) -> torch.Tensor:
@@ -64,6 +66,11 @@ def coreset(patches: torch.Tensor, size: int, *, generator: torch.Generator) -> 
     return torch.tensor(rows)
 
 
+def at_random(patches: torch.Tensor, size: int, *, generator: torch.Generator) -> torch.Tensor:
+    """Return ``size`` random rows of patches (P, D)."""
+    return torch.randperm(len(patches), generator=generator)[:size]
+
+
 def to_nearest(patches: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
     """Return the distance (P,) of each patch (P, D) to the nearest entry of a bank (M, D)."""
     squares = bank.square().sum(dim=1)
@@ -79,14 +86,22 @@ class MemoryBanks:
         groups: modalities whose descriptions are concatenated.
         size: most entries of a bank.
         seed: of projections and of the first entry.
+        choose: which patches are kept.
     """
 
     def __init__(
-        self, teachers: Mapping[str, nn.Module], *, groups: Sequence[Sequence[str]], size: int, seed: int
+        self,
+        teachers: Mapping[str, nn.Module],
+        *,
+        groups: Sequence[Sequence[str]],
+        size: int,
+        seed: int,
+        choose: Choice = coreset,
     ) -> None:
         self.teachers = teachers
         self.groups = {"+".join(group): tuple(group) for group in groups}
         self.size = size
+        self.choose = choose
         self.generator = torch.Generator().manual_seed(seed)
         self.lengths: dict[str, float] = {}
         self.banks: dict[str, torch.Tensor] = {}
@@ -99,7 +114,7 @@ class MemoryBanks:
         self.lengths = {name: float(maps.norm(dim=1).mean()) for name, maps in described.items()}
         for group, members in self.groups.items():
             patches = self._patches(members, described)
-            self.banks[group] = patches[coreset(patches, self.size, generator=self.generator)]
+            self.banks[group] = patches[self.choose(patches, self.size, generator=self.generator)]
 
     @torch.no_grad()
     def maps(self, inputs: Inputs) -> dict[str, torch.Tensor]:
@@ -132,8 +147,8 @@ def build_scorer_of(config: RunConfig, modalities: Sequence[str]) -> Scorer:
     return Scorer(aggregations.build(config.aggregation, modalities=tuple(modalities)), score)
 
 
-def read(job: Mapping[str, Any], split: str) -> dict[str, torch.Tensor]:
-    with np.load(job["scans"]) as scans:
+def read(scans_file: str | Path, split: str) -> dict[str, torch.Tensor]:
+    with np.load(scans_file) as scans:
         return {name: torch.from_numpy(scans[f"{split}_{name}"]) for name in ("rgb", "depth")}
 
 
@@ -141,7 +156,7 @@ def read(job: Mapping[str, Any], split: str) -> dict[str, torch.Tensor]:
 def measure(method: str, job: Mapping[str, Any]) -> dict[str, Any]:
     """Fill banks, score the test split, and return what it took."""
     config = load_config(job["config"])
-    normals, validation, test = (read(job, split) for split in ("train", "validation", "test"))
+    normals, validation, test = (read(job["scans"], split) for split in ("train", "validation", "test"))
     began = time.process_time()
     teachers = build_teachers(config)
     banks = MemoryBanks(teachers, groups=GROUPS[method], size=job["bank_size"], seed=job["seed"])
