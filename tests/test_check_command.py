@@ -56,8 +56,7 @@ def test_sound_data_gets_its_layout_and_the_shortest_command(category, capsys):
     code, out, _ = check(capsys, category)
     assert code == 0
     assert f"{category} (mvtec3d)" in out
-    assert "not the layout eyecandies: " in out
-    assert "not the layout mvtec3d" not in out
+    assert "not the layout" not in out
     root = category.parent
     assert command_in(out) == shlex.split(
         f"crdkit train quick data.root={root} data.category=biscuit --out runs/biscuit"
@@ -69,7 +68,7 @@ def test_a_jpeg_among_png_files_is_another_layout_and_the_command_says_so(catego
     picture = category / "train/good/rgb/000.png"
     Image.open(picture).save(picture.with_suffix(".jpg"))
     picture.unlink()
-    code, out, _ = check(capsys, category)
+    code, out, _ = check(capsys, category, "--verbose")
     assert code == 0
     assert f"{category} (folder)" in out
     assert f"not the layout mvtec3d: {picture.with_suffix('.jpg')}: expected .png files only" in out
@@ -81,7 +80,7 @@ def test_a_jpeg_among_png_files_is_another_layout_and_the_command_says_so(catego
 @pytest.mark.usefixtures("without_reports")
 def test_without_validation_it_is_held_out_by_the_command_that_is_printed(category, capsys):
     shutil.rmtree(category / "validation")
-    code, out, _ = check(capsys, category)
+    code, out, _ = check(capsys, category, "--verbose")
     assert code == 0
     assert "not the layout mvtec3d: " in out
     assert "the folder of the split 'validation' does not exist" in out

@@ -184,10 +184,12 @@ def test_a_manifest_that_does_not_fit_is_refused(line, out, content, message):
         once(line, out)
 
 
-def test_a_table_of_samples_is_refused(line, out):
-    (line / "manifest.csv").write_text("split,rgb\ntest,a.png\n")
-    with pytest.raises(DataError, match="crdkit predict"):
-        once(line, out)
+def test_a_table_says_how_new_files_are_named(line, out):
+    (line / "manifest.csv").write_text("split,rgb,depth\ntrain,c_1.png,d_1.png\ntrain,c_2.png,d_2.png\n")
+    for name in ("c_1", "d_1", "c_7", "d_7"):
+        Image.fromarray(picture()).save(line / f"{name}.png")
+    once(line, out)
+    assert told(out) == [("decided", "7")]
 
 
 def test_a_file_that_is_still_written_is_waited_for(line, out):

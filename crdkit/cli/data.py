@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,7 +117,8 @@ def check_data(
         if as_json:
             continue
         show_check(checked)
-        for line in (*(f"not the layout {name}: {reason}" for name, reason in others.items()), *lines):
+        tried = others if logging.getLogger("crdkit").isEnabledFor(logging.DEBUG) else {}  # with --verbose
+        for line in (*(f"not the layout {name}: {reason}" for name, reason in tried.items()), *lines):
             show(line)
     _write(pictures, out)
     if as_json:

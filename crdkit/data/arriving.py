@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crdkit.data._names import MASK, is_litter
-from crdkit.data._own_data.manifest import MANIFEST, find_manifest, read_manifest
+from crdkit.data._own_data.manifest import MANIFESTS, find_manifest, read_manifest
+from crdkit.data._own_data.naming import naming_of, sample_of
 from crdkit.data.images import SUFFIXES
 from crdkit.data.parts import FilePart
 from crdkit.errors import DataError
@@ -53,13 +54,14 @@ class ArrivingFiles:
     """Looks which files of which samples are in a folder; nothing is read.
 
     A file ``<sensor>/<name>.<ending>`` or ``<name>_<sensor>.<ending>`` (also ``-`` or ``.``), at any depth, belongs to
-    the sample ``<name>``; or the patterns of a manifest.yaml in the folder say so. Hidden files, the splits ``train``
-    and ``validation``, and folders of masks are passed over.
+    the sample ``<name>``; or the patterns of a manifest.yaml in the folder say so; or a manifest.csv there, by how the
+    files are called that it lists. Hidden files, the splits ``train`` and ``validation``, also those of the table, and
+    folders of masks are passed over.
 
     Args:
         folder: where files arrive.
         sensors: names of those that count.
-        manifest: a manifest.yaml that counts if the folder holds none.
+        manifest: a manifest that counts if the folder holds none.
         follow_links: whether symbolic links are followed.
 
     Raises:
@@ -88,6 +90,7 @@ class ArrivingFiles:
         self._follow_links = follow_links
         self.parts: dict[str, FilePart] = {}
         """What sensors take of files that hold several."""
+        self._trained_on: frozenset[str] = frozenset()
         self._patterns = self._read_patterns(find_manifest(self.folder) or manifest)
 
     def _read_patterns(self, manifest: Path | None) -> dict[str, re.Pattern[str]]:
@@ -95,12 +98,7 @@ class ArrivingFiles:
         if manifest is None:
             return {}
         if manifest.suffix.lower() == ".csv":
-            if manifest.parent != self.folder:
-                return {}
-            raise DataError(
-                f"{manifest}: lists samples that are there already; `crdkit predict` reads them. Where samples arrive, "
-                "give patterns in a manifest.yaml, or folders named after the sensors"
-            )
+            return self._read_table(manifest)
         read = read_manifest(manifest)
         found = read.of_sensors()
         absent = [name for name in self._sensors if name not in found]
@@ -110,6 +108,24 @@ class ArrivingFiles:
             return {}
         self.parts = read.parts_of_files()
         return {name: _regex(found[name][0]) for name in self._sensors}
+
+    def _read_table(self, manifest: Path) -> dict[str, re.Pattern[str]]:
+        """Return the pattern of each sensor, as the files are called that a manifest.csv lists."""
+        here = manifest.parent == self.folder
+        try:
+            naming = naming_of(manifest)
+        except DataError:
+            if here:
+                raise
+            return {}
+        absent = [name for name in self._sensors if name not in naming.patterns]
+        if absent and here:
+            raise DataError(f"{manifest}: has no column {', '.join(sorted(absent))}, which the detector reads")
+        if absent:
+            return {}
+        self.parts = dict(naming.parts)
+        self._trained_on = naming.known if here else frozenset()
+        return dict(naming.patterns)  # of all: a file of a sensor that is not read may fit another's pattern too
 
     def look(self) -> Arrived:
         """Return what is in the folder now.
@@ -132,7 +148,7 @@ class ArrivingFiles:
                 raise
             return
         for entry in listed:
-            if is_litter(entry.name) or (not part and entry.name == MANIFEST):
+            if is_litter(entry.name) or (not part and entry.name in MANIFESTS):
                 continue
             if not entry.is_dir(follow_symlinks=self._follow_links):
                 yield part, entry
@@ -141,6 +157,8 @@ class ArrivingFiles:
 
     def _add(self, found: Arrived, part: str, entry: os.DirEntry[str]) -> None:
         path = f"{part}/{entry.name}" if part else entry.name
+        if path in self._trained_on:
+            return
         if os.path.splitext(entry.name)[1].lower() not in SUFFIXES:
             found.others[path] = f"ends in none of {', '.join(SUFFIXES)}"
             return
@@ -150,7 +168,8 @@ class ArrivingFiles:
         named = [self._by_name(part, entry.name)] if not self._patterns else list(self._by_pattern(path))
         placed = [place for place in named if place is not None]
         if not placed:
-            found.others[path] = f"names none of the sensors {', '.join(sorted(self._sensors))}"
+            how = "" if self._patterns else "; call it <sample>_<sensor>, or copy the training's manifest to the folder"
+            found.others[path] = f"names none of the sensors {', '.join(sorted(self._sensors))}{how}"
         for sample, sensor in placed:
             self._place(found, path, entry, sample, sensor)
 
@@ -173,7 +192,8 @@ class ArrivingFiles:
         for sensor, pattern in self._patterns.items():
             if (match := pattern.fullmatch(path)) and (not first or {first, sensor} <= self.parts.keys()):
                 first = first or sensor
-                yield (f"{match['part']}/{match['name']}" if match["part"] else match["name"]), sensor
+                if sensor in self._sensors:
+                    yield sample_of(match), sensor
 
     def _by_name(self, part: str, name: str) -> tuple[str, str] | None:
         stem = os.path.splitext(name)[0]

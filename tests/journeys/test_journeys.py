@@ -219,7 +219,7 @@ def test_18_the_check_says_how_to_train_and_what_a_training_refuses(crdkit, here
     Image.open(picture).convert("RGB").save(picture.with_suffix(".jpg"))
     picture.unlink()
     assert ".jpg" in crdkit(f"{GEAR} --out runs/jpeg").error
-    checked = crdkit("data check scans/gear")
+    checked = crdkit("data check scans/gear --verbose")
     assert "not the layout mvtec3d: " in checked.out
     assert "000.jpg" in checked.out
     assert "train: crdkit train quick data.name=folder" in checked.out

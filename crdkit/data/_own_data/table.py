@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -55,6 +55,19 @@ class Table:
                 f"{path}: line 1: expected the columns {SPLIT}, {DEFECT_TYPE} or {LABEL}, one for each sensor, and "
                 f"{MASK} if there are masks; found {', '.join(self._columns)}"
             )
+
+    def cells(self) -> Iterator[dict[str, tuple[str, FilePart | None]]]:
+        """Yield what each line says of the split and the sensors: a text, with the part that a file's path names.
+
+        Raises:
+            DataError: a part is wrong.
+        """
+        for line in self._lines:
+            try:
+                parts = {name: split_part(line.cells[name].replace("\\", "/")) for name in self.sensors}
+            except ValueError as error:
+                raise DataError(f"{line.where}: {error}") from error
+            yield {SPLIT: (line.cells[SPLIT], None), **parts}
 
     def has(self, split: Split) -> bool:
         """Whether a line has ``split``."""
