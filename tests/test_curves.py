@@ -10,6 +10,7 @@ import pytest
 import crdkit
 from crdkit._core.progress import set_quiet
 from crdkit.errors import ConfigError
+from crdkit.training.epochs import epoch_log, last_in_words
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +73,22 @@ def test_the_terminal_shows_losses_and_pace(tiny, capsys, monkeypatch):
     crdkit.fit(tiny)
     line = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("training: 2/2"))
     assert "; loss " in line
+    assert " (how far students are from their teachers; fell from " in line
     assert " samples/s; rgb: filter " in line
     assert "; depth: filter " in line
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        ([0.4], "loss 0.4 (how far students are from their teachers; it should fall)"),
+        ([0.4, 0.3], "loss 0.3 (how far students are from their teachers; fell from 0.4)"),
+        ([0.4, 0.5], "from their teachers; not below the 0.4 of the start: try a smaller training.learning_rate)"),
+    ],
+)
+def test_the_loss_says_whether_it_falls_and_what_to_do_if_not(losses, words):
+    logs = [epoch_log(["rgb"], [[value, 0, 0, 0]], epoch=1, rate=0.1, seconds=0.0) for value in losses]
+    assert words in last_in_words(logs, samples=1)[0]
 
 
 def test_the_command_takes_the_option(tiny, tmp_path, without_reports):

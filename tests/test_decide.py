@@ -204,7 +204,8 @@ def test_samples_given_later_count_without_their_sensors_too(spared, tiny):
 
 def test_a_rate_that_is_not_supported_is_said_once_and_taken_as_near_as_can_be(own):
     with pytest.warns(
-        FewNormalsWarning, match=r"3 normal samples support no false-alarm rate below 25 %; 1 % needs 96"
+        FewNormalsWarning,
+        match=r"3 good parts set the threshold, so about 1 good part in 4 \(25 %\) raises a false alarm; 1 % needs 96",
     ):
         decided = own.decide(0.01)
     assert (decided.rate, decided.needed, decided.extrapolated) == (0.25, 96, False)
@@ -395,7 +396,8 @@ def test_the_command_sets_thresholds_in_place(finished, scans, tmp_path, capsys)
     assert read_thresholds(run).false_alarms == 0.5
     assert Detector.load(run / "detector", device="cpu").thresholds.describe() == printed.strip()
     folder = str(scans / "biscuit/validation/good")
-    few = "3 normal samples support no false-alarm rate below 25 %; 1 % needs 96 more; 25 % is taken"
+    few = "3 good parts set the threshold, so about 1 good part in 4 (25 %) raises a false alarm; "
+    few += "1 % needs 96 more good parts; 25 % is taken"
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         assert main(["-q", "decide", str(run), "--normals", folder, "--json"]) == 0

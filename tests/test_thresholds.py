@@ -84,6 +84,22 @@ def test_the_extrapolated_threshold_of_an_exponential_tail_keeps_its_rate_and_it
     assert covered == pytest.approx(0.9, abs=0.03)
 
 
+@pytest.mark.parametrize(
+    ("rate", "words"),
+    [
+        (0.25, "about 1 good part in 4 (25 %) raises a false alarm, as asked for; it comes from 9 good parts"),
+        (
+            0.01,
+            "1 % needs 90 more good parts; it will do for a trial, and `crdkit decide RUN --normals FOLDER` takes more",
+        ),
+    ],
+)
+def test_the_end_of_a_training_says_what_the_threshold_is_good_for(rate, words):
+    found = Thresholds(scores={("rgb",): Normals(range(9), rule="split")}, peaks={}, false_alarms=rate)
+    assert found.summary().startswith(f"threshold {found.images['rgb',].value:.6g} between good and defective: ")
+    assert words in found.summary()
+
+
 def test_a_rate_that_is_not_supported_takes_the_smallest_or_the_tail_and_says_so():
     scores = np.random.default_rng(0).exponential(size=23)
     normals = Normals(scores, rule="jackknife")
@@ -92,8 +108,9 @@ def test_a_rate_that_is_not_supported_takes_the_smallest_or_the_tail_and_says_so
     assert (beyond.value, beyond.rate, beyond.extrapolated, beyond.interval) == (plain.tail.threshold, 0.01, True, None)
     assert beyond.value > plain.value
     assert "extrapolated: no guarantee" in beyond.describe()
-    assert "23 normal samples support no false-alarm rate below 4.17 %; 1 % needs 76 more" in plain.note()
-    assert f"an exponential tail puts the threshold at {beyond.value:.6g}" in plain.note()
+    few = "23 good parts set the threshold, so about 1 good part in 24 (4.17 %) raises a false alarm; 1 % needs 76 more"
+    assert few in plain.note()
+    assert f"the threshold for it is guessed at {beyond.value:.6g}" in plain.note()
     assert normals.threshold(0.1, extrapolate=True).extrapolated is False  # supported: no need
     few = Normals(scores[:9], rule="split").threshold(0.01, extrapolate=True)
     assert (few.tail, few.extrapolated, few.value) == (None, False, max(scores[:9]))

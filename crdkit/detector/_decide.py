@@ -173,8 +173,7 @@ class Decides(ABC):
             false_alarms=self.config.scoring.false_alarms,
         )
         self.thresholds = found
-        if note := found.note():
-            _logger.info("%s; thresholds are for %s", note, percent(found.images[sets[0]].rate))
+        _logger.info("%s", found.summary())
 
     def decide(
         self,

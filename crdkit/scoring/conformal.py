@@ -105,14 +105,17 @@ class Threshold:
         """Return what is missing for the wanted rate, and what it would be extrapolated; empty if it is supported."""
         if not self.needed:
             return ""
-        parts = "1 normal sample supports" if self.normals == 1 else f"{self.normals} normal samples support"
-        found = f"{parts} no false-alarm rate below {percent(smallest_rate(self.normals))}"
-        wanted = f"{percent(self.asked)} needs {self.needed} more"
+        parts = "1 good part" if self.normals == 1 else f"{self.normals} good parts"
+        smallest = percent(smallest_rate(self.normals))
+        found = (
+            f"{parts} set the threshold, so about 1 good part in {self.normals + 1} ({smallest}) raises a false alarm"
+        )
+        wanted = f"{percent(self.asked)} needs {self.needed} more good parts"
         if self.tail is None:
             return f"{found}; {wanted}"
         low, high = self.tail.interval
         span = f"90 % interval {low:.6g} to {high:.6g}, {self.tail.used} largest scores"
-        return f"{found}; {wanted}; an exponential tail puts the threshold at {self.tail.threshold:.6g} ({span})"
+        return f"{found}; {wanted}, and the threshold for it is guessed at {self.tail.threshold:.6g} ({span})"
 
 
 class Normals:

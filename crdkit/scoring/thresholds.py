@@ -109,6 +109,16 @@ class Thresholds:
             found[f"threshold without {lacking}" if lacking else "threshold"] = f"{image.value:.6g}{pixels}; {made}"
         return found
 
+    def summary(self) -> str:
+        """Return in plain words what the threshold for whole samples is, whether it will do, and what to do if not."""
+        image = self.images[self.complete]
+        what = f"threshold {image.value:.6g} between good and defective"
+        if note := image.note():
+            more = "`crdkit decide RUN --normals FOLDER` takes more without training again"
+            return f"{what}: {note}; it will do for a trial, and {more}"
+        often = f"about 1 good part in {round(1 / image.rate)} ({percent(image.rate)}) raises a false alarm"
+        return f"{what}: {often}, as asked for; it comes from {image.normals} good parts"
+
     def note(self) -> str:
         """Return what is missing for the wanted rate with all modalities; empty if it is supported."""
         return self.images[self.complete].note() if self.images else ""

@@ -35,12 +35,14 @@ def epoch_log(
 def last_in_words(history: Sequence[EpochLog], *, samples: int) -> list[str]:
     """Return the last epoch in lines: the loss and the pace, then each branch with its terms; none before the first.
 
-    Terms that are 0, as those of filters without edges, are left out.
+    The first line says what the loss is, whether it falls, and what to do if not. Terms that are 0, as those of filters
+    without edges, are left out.
 
     Examples:
         >>> log = epoch_log(["rgb"], [[0.1, 0.0, 0.2, 0.3]], epoch=1, rate=0.01, seconds=2.0)
-        >>> last_in_words([log], samples=80)
-        ['loss 0.6, 40.0 samples/s', 'rgb: filter 0.1, decoder 0.2, output 0.3']
+        >>> last_in_words([log], samples=80)  # doctest: +NORMALIZE_WHITESPACE
+        ['loss 0.6 (how far students are from their teachers; it should fall), 40.0 samples/s',
+         'rgb: filter 0.1, decoder 0.2, output 0.3']
     """
     if not history:
         return []
@@ -50,4 +52,8 @@ def last_in_words(history: Sequence[EpochLog], *, samples: int) -> list[str]:
         f"{name}: {', '.join(f'{term} {value:.4g}' for term, value in terms.items() if value)}"
         for name, terms in log["losses"].items()
     ]
-    return [f"loss {log['loss']:.4g}{pace}", *branches]
+    first = history[0]["loss"]
+    risen = f"not below the {first:.4g} of the start: try a smaller training.learning_rate"
+    state = f"fell from {first:.4g}" if log["loss"] < first else risen
+    state = state if len(history) > 1 else "it should fall"
+    return [f"loss {log['loss']:.4g} (how far students are from their teachers; {state}){pace}", *branches]
