@@ -97,6 +97,18 @@ def test_sensors_without_edges_and_files_of_two_sensors_are_left_out(tmp_path):
     assert list(measured([many])[0]) == [("a", name) for name in "bcde"]
 
 
+def test_images_of_any_sizes_can_be_compared():
+    rng = np.random.default_rng(0)
+    sizes = (12, 40), (8, 8), (64, 20), (30, 30)
+    samples = [raw({"rgb": rng.integers(0, 255, (*size, 3), np.uint8), "ir": rng.random(size)}) for size in sizes]
+    assert measured(samples)[0]["rgb", "ir"].samples == 4
+    small = rng.random((12, 12))
+    assert measured([raw({"a": small, "b": np.roll(small, 3, axis=1)})] * 4)[0]["a", "b"].shift == (0, 3)
+    for height, width in ((1, 1), (1, 30), (2, 500)):  # the last is a pixel high once it is made smaller
+        assert edge_map(rng.random((height, width))) is None
+    assert edge_map(rng.random((4, 500))).shape == (2, 250)
+
+
 def test_holes_of_a_scan_are_as_far_as_what_is_around_them():
     scan = np.ones((40, 40, 3), np.float32)
     scan[10:20, 10:20, 2] = 0.5
@@ -127,6 +139,9 @@ def test_a_shift_is_worth_a_word_from_a_hundredth_of_the_side_on():
     assert "3 pixels below and 0 right" in found.in_words()
     assert "2 pixels above and 5 left" in Agreement(shift=(-2, -5), certain=True, **pair).in_words()
     assert REACH > 4
+    small = pair | {"size": 48}  # a hundredth of it is half a pixel
+    assert not Agreement(shift=(-1, 1), certain=True, **small).is_shifted
+    assert Agreement(shift=(0, 2), certain=True, **small).is_shifted
 
 
 def test_the_command_warns_and_draws(tmp_path, capsys):

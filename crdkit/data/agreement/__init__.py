@@ -15,7 +15,7 @@ from crdkit.data.findings import Finding
 ENOUGH = 4
 """Samples without which nothing is said."""
 TOLERATED = 0.01
-"""Shift that nothing is said about, of the longer side of the images."""
+"""Shift that nothing is said about, of the longer side of the images; one of a pixel is never told."""
 _FAINTEST = 0.1  # correlation of edges that have to do with each other
 _SLOPE = 3  # pixels at the border of what is tried, where a peak may be a slope towards one that lies beyond
 _SURE = 4.0  # standard errors by which the edges agree better when moved
@@ -53,8 +53,12 @@ class Agreement:
 
     @property
     def is_shifted(self) -> bool:
-        """Whether the sensors surely lie apart, by more than `TOLERATED` of the longer side."""
-        return self.certain and max(map(abs, self.shift)) > TOLERATED * self.size
+        """Whether the sensors surely lie apart, by more than `TOLERATED` of the longer side, and by more than a pixel."""
+        return self.certain and not self._is_small
+
+    @property
+    def _is_small(self) -> bool:
+        return max(map(abs, self.shift)) <= max(TOLERATED * self.size, 1)
 
     def in_words(self) -> str:
         """Return it as a sentence.
@@ -66,7 +70,7 @@ class Agreement:
         """
         both = f"the edges of {self.first!r} and {self.second!r}"
         if not self.is_shifted:
-            known = max(map(abs, self.shift)) <= TOLERATED * self.size and self.unmoved >= _FAINTEST
+            known = self._is_small and self.unmoved >= _FAINTEST
             said = "lie on each other" if known else "do not say whether these sensors lie on each other"
             return f"{both} {said} ({self.samples} samples, correlation {self.unmoved:.2f})"
         down, right = self.shift

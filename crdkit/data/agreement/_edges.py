@@ -23,11 +23,15 @@ def reduction(shape: tuple[int, ...]) -> int:
 def edge_map(array: np.ndarray) -> np.ndarray | None:
     """Return where a sensor sees edges: (h, w) float32 in [0, 1], made smaller by `reduction`; None if it sees nothing.
 
+    An image that is then only a pixel high or wide has none.
+
     Colours count together; of a scan Z counts. What a scan or a float image did not measure, 0 or NaN, becomes as far
     as the farthest pixel around it: it mostly lies in the shadow of what is nearer, whose outline is the edge.
     """
     from scipy import ndimage
 
+    if min(array.shape[:2]) < 2 * reduction(array.shape):
+        return None
     floats = np.issubdtype(array.dtype, np.floating)
     image = array[..., 2] if floats and array.ndim == 3 and array.shape[2] == 3 else array
     planes = [np.moveaxis(image, -1, 0)[i].astype(np.float32) for i in range(image.shape[2])] if image.ndim == 3 else []
@@ -69,8 +73,7 @@ def spectrum(edges: np.ndarray) -> np.ndarray:
 
     centred = edges - edges.mean()
     energy = float(np.sqrt((centred**2).sum())) or 1.0
-    size = [fft.next_fast_len(side + REACH, real=True) for side in edges.shape]
-    return np.asarray(fft.rfft2(centred / energy, size))
+    return np.asarray(fft.rfft2(centred / energy, _with_room(edges.shape)))
 
 
 def correlation(first: np.ndarray, second: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
@@ -85,7 +88,13 @@ def correlation(first: np.ndarray, second: np.ndarray, *, shape: tuple[int, ...]
     """
     from scipy import fft
 
-    size = [fft.next_fast_len(side + REACH, real=True) for side in shape]
-    both = fft.irfft2(second * np.conj(first), size)
+    both = fft.irfft2(second * np.conj(first), _with_room(shape))
     around = np.roll(both, (REACH, REACH), axis=(0, 1))
     return np.asarray(around[: 2 * REACH + 1, : 2 * REACH + 1], dtype=np.float32)
+
+
+def _with_room(shape: tuple[int, ...]) -> list[int]:
+    """Return the size of a Fourier transform that holds an image, and all shifts of up to `REACH` pixels."""
+    from scipy import fft
+
+    return [fft.next_fast_len(max(side + REACH, 2 * REACH + 1), real=True) for side in shape]
