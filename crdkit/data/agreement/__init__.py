@@ -53,7 +53,7 @@ class Agreement:
 
     @property
     def is_shifted(self) -> bool:
-        """Whether the sensors surely lie apart, by more than `TOLERATED` of the longer side, and by more than a pixel."""
+        """Whether the sensors surely lie apart: by more than a pixel, and than `TOLERATED` of the longer side."""
         return self.certain and not self._is_small
 
     @property
