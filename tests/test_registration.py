@@ -179,10 +179,42 @@ def test_a_lens_distorts_as_that_of_opencv_does():
         np.testing.assert_allclose(found[:2], pixels, atol=1e-6)
 
 
+@pytest.mark.parametrize("lens", [(-0.5,), (-0.2, 0, 0, 0, 0, -0.4, 0, -0.1), (0.1, 0.2, 0, 0, -0.3, 0.3, 0.1, 0.05)])
+def test_what_is_too_far_aside_for_the_lens_is_not_seen(lens):
+    k1, k2, _, _, k3, k4, k5, k6 = (*lens, *[0.0] * (8 - len(lens)))
+    r = np.linspace(0, 4, 4001)
+    below = 1 + k4 * r**2 + k5 * r**4 + k6 * r**6
+    seen = r * (1 + k1 * r**2 + k2 * r**4 + k3 * r**6) / below
+    turn = int(np.argmax((np.diff(seen, append=np.inf) <= 0) | (below <= 0)))  # brute force
+    assert 0.5 < r[turn] < 4
+    camera = {"intrinsics": [[10, 0, 0], [0, 10, 0], [0, 0, 1]]}
+    points = np.stack([r, np.zeros_like(r), np.ones_like(r)], axis=1)
+    pixels, _ = project(points, distortion=lens, rotation=np.eye(3), translation=(0, 0, 0), **camera)
+    np.testing.assert_allclose(pixels[: turn - 1, 0], 10 * seen[: turn - 1])
+    assert np.isnan(pixels[turn + 2 :]).all()
+
+
+def test_points_beside_the_picture_are_not_folded_into_it():
+    scan = np.array([[[0, 0, 1], [0.5, 0, 1], [1.3, 0, 1]]])  # with k1 = -0.5 the last would be seen at 0.2
+    found = moved(scan, (32, 32), method="pinhole", intrinsics=[[20, 0, 16], [0, 20, 16], [0, 0, 1]], distortion=[-0.5])
+    assert sorted(found[found[..., 2] != 0][:, 0]) == [0, 0.5]
+
+
 CALIBRATIONS = {
     "plain.yaml": "intrinsics: [[9, 0, 2], [0, 9, 1], [0, 0, 1]]\ntranslation: [0, 0, 1]\n",
     "other.json": json.dumps({"moved": {"K": [[9, 0, 2], [0, 9, 1], [0, 0, 1]], "t": [[0], [0], [1]]}}),
     "opencv.yml": "camera_matrix: {rows: 3, cols: 3, data: [9, 0, 2, 0, 9, 1, 0, 0, 1]}\nT: [0, 0, 1]\n",
+    "ros.yaml": """
+image_width: 5
+image_height: 3
+camera_name: side
+camera_matrix: {rows: 3, cols: 3, data: [9, 0, 2, 0, 9, 1, 0, 0, 1]}
+distortion_model: plumb_bob
+distortion_coefficients: {rows: 1, cols: 5, data: [0, 0, 0, 0, 0]}
+rectification_matrix: {rows: 3, cols: 3, data: [1, 0, 0, 0, 1, 0, 0, 0, 1]}
+projection_matrix: {rows: 3, cols: 4, data: [9, 0, 2, 0, 0, 9, 1, 0, 0, 0, 1, 0]}
+t: [0, 0, 1]
+""",
 }
 
 
@@ -211,10 +243,22 @@ def test_calibration_files_that_are_refused(tmp_path):
     refused(b"not a zip", r"c.npz: the calibration cannot be read", name="c.npz")
     refused(b"x" * (2**20 + 1), "a calibration is a few numbers")
     refused(b"matrix: [[1, 0, 0], [0, 1, 0]]", "is given here and elsewhere", matrix=QUARTER)
+    for data in ("{rows: 2, cols: 3, data: [1, 0, 0]}", "{rows: '2', cols: 3, data: 7}"):
+        refused(b"M: " + data.encode(), r"c.yaml: 'M': expected rows and cols above 0, and as data a list")
+    refused(b"M: {rows: 1000000000000, cols: 0, data: []}", "'M': expected rows and cols above 0")
+    refused(b"distortion_model: equidistant", "distortion_model 'equidistant' is not known; expected plumb_bob or")
     np.savez(tmp_path / "o.npz", matrix=np.array([{}], dtype=object))
     refused((tmp_path / "o.npz").read_bytes(), "c.npz: the calibration cannot be read.*pickle", name="c.npz")
-    with pytest.raises(ValueError, match=r"none\.yaml: the calibration cannot be read"):
-        registration(method="affine", file=tmp_path / "none.yaml")
+    for name in (tmp_path / "none.yaml", "~nobody_of_this_name/none.yaml"):
+        with pytest.raises(ValueError, match=r"none\.yaml: the calibration cannot be read"):
+            registration(method="affine", file=name)
+
+
+def test_a_matrix_may_shift_by_thousands_of_pixels():
+    far = [[0.1, 0, 3000], [0, 0.1, 2000], [0, 0, 1]]
+    assert registration(method="homography", matrix=far).sensors["moved"].matrix[0][2] == 3000
+    with pytest.raises(ValueError, match="cannot be inverted"):
+        registration(method="homography", matrix=[[0.1, 0.2, 3000], [0.2, 0.4, 2000], [0, 0, 1]])
 
 
 @pytest.mark.parametrize(

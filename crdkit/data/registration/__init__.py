@@ -24,7 +24,8 @@ M = TypeVar("M", bound=tuple[Row, ...])
 def _invertible(matrix: M) -> M:
     square = np.array(matrix)
     square = square[:2, :2] if len(square) == 2 else square
-    if abs(np.linalg.det(square)) < 1e-12 * max(np.abs(square).max(), 1e-12) ** len(square):
+    largest = np.abs(square).max(axis=0)  # each column has its unit: a shift by thousands of pixels is none of scale
+    if not largest.all() or abs(np.linalg.det(square / largest)) < 1e-12:
         raise ValueError("the matrix cannot be inverted: it brings whole lines of pixels to one")
     return matrix
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,17 @@ _KNOWN_AS = {
     "H": "matrix",
 }
 """What other programs call the values."""
+_LEFT_OUT = {
+    "image_width",
+    "image_height",
+    "camera_name",
+    "distortion_model",
+    "rectification_matrix",
+    "projection_matrix",
+}
+"""What ROS's files of cameras hold besides (format of camera_calibration_parsers)."""
+_LENSES = ("plumb_bob", "rational_polynomial")
+"""Models of distortion that are those of OpenCV's five and eight numbers."""
 _VECTORS = ("distortion", "translation")
 _MAX_BYTES = 2**20
 
@@ -38,16 +50,29 @@ def with_calibration(options: dict[str, Any], *, sensor: str) -> dict[str, Any]:
     """
     if options.get("file") is None:
         return {key: value for key, value in options.items() if key != "file"}
-    path = Path(str(options["file"])).expanduser()
+    path = Path(os.path.expanduser(str(options["file"])))  # a home that does not exist stays as it is written
     content = _read(path)
     found = content[sensor] if isinstance(content.get(sensor), dict) else content
+    _require_known_lens(found.get("distortion_model"), path)
     values: dict[str, Any] = {key: value for key, value in options.items() if key != "file"}
     for key, value in found.items():
         name = _KNOWN_AS.get(key, key)
         if name in values:
             raise ConfigError(f"{path}: data.registration.sensors.{sensor}.{name} is given here and elsewhere; once is")
-        values[name] = _plain(value, flat=name in _VECTORS)
+        if name in _LEFT_OUT:
+            continue
+        try:
+            values[name] = _plain(value, flat=name in _VECTORS)
+        except ValueError as error:
+            raise ConfigError(f"{path}: {shorten(repr(key))}: {error}") from error
     return values
+
+
+def _require_known_lens(model: Any, path: Path) -> None:
+    if model is not None and model not in _LENSES:
+        raise ConfigError(
+            f"{path}: distortion_model {shorten(repr(model))} is not known; expected {' or '.join(_LENSES)}"
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -78,9 +103,17 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _plain(value: Any, *, flat: bool) -> Any:
-    """Return a value as lists of numbers; vectors may be stored as rows or columns."""
+    """Return a value as lists of numbers; vectors may be stored as rows or columns.
+
+    Raises:
+        ValueError: a matrix with rows, cols and data does not hold rows x cols numbers.
+    """
     if isinstance(value, dict) and {"rows", "cols", "data"} <= value.keys():  # as OpenCV and ROS write matrices
-        value = [value["data"][row * value["cols"] :][: value["cols"]] for row in range(value["rows"])]
+        rows, columns, data = value["rows"], value["cols"], value["data"]
+        counts = isinstance(rows, int) and isinstance(columns, int) and min(rows, columns) > 0
+        if not (counts and isinstance(data, list) and len(data) == rows * columns):
+            raise ValueError("expected rows and cols above 0, and as data a list of rows x cols numbers")
+        value = [data[row * columns :][:columns] for row in range(rows)]
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if flat and isinstance(value, list):

@@ -22,7 +22,8 @@ def project(
     """Return where a camera sees points (N, 3): pixels (N, 2) as (x, y), and depths (N,) along its axis.
 
     The centre of the first pixel is (0, 0). A point behind the camera has a depth of 0 or less, and no pixel that
-    means anything.
+    means anything. A point so far aside that the lens's numbers do not hold there has NaN as its pixel: from some angle
+    on polynomials turn back to the middle, where no lens shows such points.
 
     Args:
         points: metres, in the scanner's coordinates.
@@ -46,9 +47,22 @@ def project(
 def _distorted(x: np.ndarray, y: np.ndarray, distortion: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     k1, k2, p1, p2, k3, k4, k5, k6 = (*distortion, *[0.0] * (8 - len(distortion)))
     r2 = x * x + y * y
+    r2 = np.where(r2 < _farthest((1, k1, k2, k3), (1, k4, k5, k6)), r2, np.nan)
     radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
     across = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
     return across, y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
+
+
+def _farthest(above: Sequence[float], below: Sequence[float]) -> float:
+    """Return the squared radius up to which points that lie farther out are seen farther out, which may be infinity.
+
+    The radius r, seen at r n(s) / d(s) with s = r^2, grows as long as d and n d + 2 s (n' d - n d') are above 0.
+    """
+    n, d, twice = (np.polynomial.Polynomial(numbers) for numbers in (above, below, (0, 2)))
+    grows = n * d + twice * (n.deriv() * d - n * d.deriv())
+    roots = np.concatenate([grows.trim().roots(), d.trim().roots()])
+    turns = roots.real[(np.abs(roots.imag) < 1e-9 * np.abs(roots)) & (roots.real > 0)]
+    return float(min(turns, default=np.inf))
 
 
 def places_seen(
