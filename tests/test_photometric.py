@@ -128,6 +128,13 @@ def test_colour_gamma_white_and_the_lights_strength() -> None:
     np.testing.assert_allclose(albedo(photographs(strong), strong)[0][INSIDE], 0.8, atol=0.01)
 
 
+def test_grey_photographs_beside_colour_ones_are_read() -> None:
+    colour, grey = photographs(albedo=(0.8, 0.8, 0.8)), photographs()
+    mixed = {**colour, "light 1": grey["light 1"], "light 4": grey["light 4"][..., None]}
+    np.testing.assert_allclose(normals(mixed), normals(colour), atol=1e-6)
+    np.testing.assert_allclose(albedo(mixed), albedo(colour), atol=1e-6)
+
+
 def test_black_images_face_the_camera_and_bytes_do_as_well_as_words() -> None:
     black = {name: np.zeros((SIDE, SIDE, 3), np.uint8) for name in photographs()}
     assert np.array_equal(normals(black), np.broadcast_to((0, 0, 1), BALL.shape))

@@ -73,7 +73,8 @@ class _Photometric(View):
     def _shading(self, sensors: Sensors, image_size: int) -> tuple[Shading, np.ndarray]:
         """Return what explains the photographs, resized, of S * S pixels; and their brightness, (K, S * S, 3 or 1)."""
         linear = linear_stack({name: sensors[name] for name in self.sensors}, gamma=self.config.gamma)
-        stack = np.stack([resize_float(image, image_size) for image in linear]).astype(np.float64)
+        resized = np.broadcast_arrays(*(resize_float(image, image_size) for image in linear))  # some may be grey
+        stack = np.stack(resized).astype(np.float64)
         clipped = np.stack([resize_float(saturated(image), image_size) for image in linear])
         stack = np.maximum(stack, 0).reshape(len(stack), image_size**2, -1)
         usable = mostly_below(clipped).reshape(len(stack), -1)
