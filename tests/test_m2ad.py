@@ -11,7 +11,7 @@ from PIL import Image
 
 from crdkit.data import datasets
 from crdkit.data.synthetic import LAYOUTS
-from crdkit.errors import DataError
+from crdkit.errors import ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,41 @@ def test_what_is_out_of_place_is_named(folder):
     (folder / "Good/000").mkdir()
     with pytest.raises(DataError, match=r"Good/000: holds no images; expected names like V001_I01\.png"):
         [m2ad(folder, lights=["01"]).records(split) for split in ("train", "test")]
+
+
+def test_a_specimen_without_images_is_named_and_others_say_which_lights_there_are(folder):
+    for path in (folder / "Good/000").iterdir():
+        path.unlink()
+    dataset = m2ad(folder)
+    assert dataset.sensors == ("light_01", "light_02", "light_03", "light_04")
+    with pytest.raises(DataError, match=r"Good/000: holds no images; expected names like V001_I01\.png"):
+        [dataset.records(split) for split in ("train", "test")]
+    for name in ("Good", "NG"):
+        shutil.rmtree(folder / name)
+    (folder / "NG/000").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"Gear: holds no specimens"):
+        assert dataset.sensors
+
+
+def test_a_mask_is_read_in_any_spelling_and_only_one_of_a_view(folder):
+    mask = folder / "GT/000/V001_mask.png"
+    mask.rename(mask.with_suffix(".PNG"))
+    (folder / "GT/000/._V001_mask.png").write_bytes(b"as macOS leaves them")
+    found = {record.sample_id: record for record in m2ad(folder, unmasked_views="normal").records("test")}
+    assert found["NG/000/001"].label == 1
+    shutil.copy(mask.with_suffix(".PNG"), mask.with_name("X001_mask.png"))
+    with pytest.raises(DataError, match=r"X001_mask\.png: has the view of V001_mask\.PNG; remove one of the two"):
+        m2ad(folder).records("test")
+    mask.with_name("X001_mask.png").unlink()
+    shutil.copy(folder / "NG/001/V001_I01.png", folder / "NG/001/W001_K01.png")
+    with pytest.raises(DataError, match=r"W001_K01\.png: has the view and the light of V001_I01\.png"):
+        m2ad(folder, lights=["01"], views=["002"], on_bad_sample="skip", unmasked_views="normal").records("test")
+
+
+@pytest.mark.parametrize("given", [{"lights": ["../x"]}, {"lights": ["1"]}, {"views": ["0/1"]}, {"views": ["01"]}])
+def test_lights_and_views_that_cannot_be_in_a_name_are_refused(folder, given):
+    with pytest.raises(ConfigError, match=next(iter(given))):
+        m2ad(folder, **given)
 
 
 def test_a_class_needs_good_specimens(folder):

@@ -7,21 +7,27 @@ from pathlib import Path
 
 from crdkit.data import PairedFiles
 from crdkit.data._folders import files_by_stem, pair_files
-from crdkit.data._names import MASK, subfolders
+from crdkit.data._names import MASK, is_litter, subfolders
 from crdkit.data.images import read_mask
 from crdkit.errors import DataError
 
 GOOD_FOLDER, DEFECTIVE, MASKS = "Good", "NG", "GT"
 _SUFFIXES = (".png", ".jpg", ".bmp")
+_MASK = "_mask.png"
 _LENGTH = 8  # of a name without its ending: V001_I04
 _VIEW, _LIGHT = slice(1, 4), slice(6, 8)
 
 
 def lights_of(folder: Path) -> list[str]:
-    """Return the lights of the first specimen of a class."""
+    """Return the lights of the first specimen of a class that has images.
+
+    Raises:
+        DataError: there is none, or a file is badly named.
+    """
     for part in (GOOD_FOLDER, DEFECTIVE):
         for specimen in subfolders(folder / part) if (folder / part).is_dir() else ():
-            return sorted({stem[_LIGHT] for stem in _images(folder / part / specimen)})
+            if images := _images(folder / part / specimen):
+                return sorted({stem[_LIGHT] for stem in images})
     raise DataError(f"{folder}: holds no specimens; expected folders like {GOOD_FOLDER}/001 with images V001_I01.png")
 
 
@@ -55,7 +61,7 @@ def views_of(
         keep_incomplete: whether incomplete views are listed all the same.
 
     Raises:
-        DataError: a name is none of a view and a light, a file is missing, or a mask has no photograph.
+        DataError: a name is none of a view and a light, a file is missing or there twice, or a mask has no photograph.
     """
     images = _images(home)
     if not images:
@@ -65,7 +71,7 @@ def views_of(
         sensor_of(light): {stem[_VIEW]: path for stem, path in images.items() if stem[_LIGHT] == light}
         for light in lights
     }
-    marks = {stem[_VIEW]: path for stem, path in _mask_files(masks).items()}
+    marks = _mask_files(masks)
     example = next(iter(images.values()))
 
     def place(name: str, view: str) -> Path:
@@ -109,13 +115,23 @@ def refuse_orphans(folder: Path) -> None:
 
 def _images(home: Path) -> dict[str, Path]:
     images = files_by_stem(home, _SUFFIXES)
+    seen: dict[tuple[str, str], Path] = {}
     for stem, path in images.items():
         if len(stem) != _LENGTH:
             raise DataError(f"{path}: expected a name like V001_I01.png: view 001, light 01; rename it")
+        other = seen.setdefault((stem[_VIEW], stem[_LIGHT]), path)
+        if other != path:
+            raise DataError(f"{path}: has the view and the light of {other.name}; remove one of the two")
     return images
 
 
 def _mask_files(folder: Path | None) -> dict[str, Path]:
-    if folder is None or not folder.is_dir():
-        return {}
-    return {path.name: path for path in sorted(folder.glob("*_mask.png"))}
+    """Return the masks of a specimen by view; other files may lie beside them."""
+    masks: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
+        if path.name.lower().endswith(_MASK) and not is_litter(path.name):
+            view = path.name[_VIEW]
+            if view in masks:
+                raise DataError(f"{path}: has the view of {masks[view].name}; remove one of the two")
+            masks[view] = path
+    return masks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -26,6 +26,9 @@ from crdkit.data.adapters._m2ad_views import (
 )
 from crdkit.data.held_out import HeldOutConfig, describe_share, hold_out
 from crdkit.errors import DataError
+
+_Light = Annotated[str, Field(pattern=r"^[^/\\\x00]{2}$")]
+_View = Annotated[str, Field(pattern=r"^[^/\\\x00]{3}$")]
 
 
 @datasets.register("m2ad")
@@ -62,10 +65,10 @@ class M2AD(Dataset):
         """Options of ``m2ad``."""
 
         name: str = "m2ad"
-        lights: tuple[str, ...] | None = Field(
+        lights: tuple[_Light, ...] | None = Field(
             None, min_length=1, description='the lights that are sensors, e.g. ["01", "05"]; null: all that there are'
         )
-        views: tuple[str, ...] | None = Field(
+        views: tuple[_View, ...] | None = Field(
             None, min_length=1, description='the views that are samples, e.g. ["001"]; null: all that there are'
         )
         train_share: float = Field(0.6, gt=0, lt=1, description="of the good specimens, to train on; others are tested")
