@@ -140,6 +140,13 @@ def test_visa_follows_its_table(copy):
         refused("visa", category, "train", message)
     table.write_text(sound.replace(",gear/Data/Masks/Anomaly/0000.png", ","))
     refused("visa", category, "test", "the image is 'anomaly', but names no mask; name it")
+    for label in ("", "Good", "Normal"):
+        table.write_text(sound.replace("test,anomaly", f"test,{label}"))
+        refused("visa", category, "test", f"line [0-9]+: the label '{label}' must be 'normal', or the type of a defect")
+    table.write_text(sound + sound.splitlines()[-1])
+    refused("visa", category, "test", r"line 15: is the same sample as line 14 \(Anomaly/0005\)")
+    table.write_text(sound.replace("Normal/0000.JPG", f"{'x' * 300}.JPG"))
+    refused("visa", category, "train", r"xxx\.JPG: the file does not exist")
     table.write_bytes(b"\xff\xfe\xff")
     refused("visa", category, "train", r"1cls\.csv: the table of splits cannot be read: .*; copy it")
     table.write_text(sound)

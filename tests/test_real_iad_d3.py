@@ -98,6 +98,18 @@ def set_key(split, key, value):
         ),
         (set_key("train", "image_path", "OK/none.jpg"), r"OK/none\.jpg: the file does not exist"),
         (set_key("train", "mask_path", "OK/m.png"), r'has the anomaly_class "OK" and the mask .*m\.png; one of them'),
+        (set_key("train", "image_path", "."), r"train\[0\]: has no image_path; it must be the path of a file"),
+        (set_key("train", "ps_path", "/"), r"train\[0\]: has no ps_path; it must be the path of a file"),
+        (set_key("train", "image_path", "x" * 300 + ".jpg"), "xxx.jpg: the file does not exist"),
+        (lambda content: content.update(meta={"prefix": "x" * 300}, train=[]), "lists no good sample in 'train'"),
+        (
+            set_key("train", "anomaly_class", "good"),
+            r"train\[0\]: anomaly_class 'good' would be a type of defect; if the",
+        ),
+        (
+            lambda content: content["train"].append(content["train"][1]),
+            r"train\[4\] is the same sample as train\[1\] \(OK",
+        ),
         (lambda content: content.update(train={}), "'train' must be a list of samples"),
         (lambda content: content.update(train=["a.jpg"]), "'train' must be a list of samples"),
         (lambda content: content.pop("train"), r"gear\.json: lists no good sample in 'train'"),
@@ -196,6 +208,10 @@ def test_files_in_folders_that_do_not_pair_are_refused(folders):
     with pytest.raises(DataError, match=r"0 of its 2 photographs are of the light 'L09', expected one; set data"):
         real(folders, light="L09").records("train")
     dent = folders / "gear/test/dent"
+    (dent.with_name("good")).mkdir()
+    with pytest.raises(DataError, match=r"test/good: would be a type of defect; if its samples are good, name"):
+        real(folders).records("test")
+    (dent.with_name("good")).rmdir()
     (dent / "gt/rgb/S0000.png").unlink()
     with pytest.raises(DataError, match=r"gt/rgb/S0000\.png: the file does not exist"):
         real(folders).records("test")

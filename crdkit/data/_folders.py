@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +157,7 @@ def require_files(paths: Iterable[Path]) -> None:
     Raises:
         DataError: one does not exist; the message names the first, and how many more there are.
     """
-    absent = [path for path in paths if not path.exists()]
+    absent = [path for path in paths if not os.path.exists(path)]  # False for names that are too long, too
     if absent:
         others = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
         raise DataError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from crdkit.data import GOOD, PairedFiles, SampleRecord, Split
 from crdkit.data._folders import files_by_stem, pair_files
-from crdkit.data._names import MASK, found_folders, subfolders
+from crdkit.data._names import MASK, found_folders, is_like_good, subfolders
 from crdkit.errors import DataError, MissingSplitError
 
 _GOOD_FOLDER = "GOOD"
@@ -45,6 +45,11 @@ def folder_records(folder: Path, split: Split, *, light: str, keep_incomplete: b
     parts = sorted(subfolders(home), key=lambda name: (name != _GOOD_FOLDER, name))
     if split != "test" and parts != [_GOOD_FOLDER]:
         raise DataError(f"{home}: the split {split!r} may only hold {_GOOD_FOLDER!r}, but {found_folders(home)}")
+    for part in parts:
+        if part != _GOOD_FOLDER and is_like_good(part):
+            raise DataError(
+                f"{home / part}: would be a type of defect; if its samples are good, name it {_GOOD_FOLDER!r}"
+            )
     sensors = folder_sensors(folder)
     records = [
         SampleRecord(

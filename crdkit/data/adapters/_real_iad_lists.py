@@ -10,6 +10,7 @@ from typing import Any
 from crdkit._core.documents import parse_json
 from crdkit.data import GOOD, SampleRecord, Split
 from crdkit.data._folders import require_files
+from crdkit.data._names import is_like_good
 from crdkit.data.inside import is_inside
 from crdkit.errors import DataError, MissingSplitError
 
@@ -35,10 +36,12 @@ def listed_records(path: Path, folder: Path, split: Split, *, keep_incomplete: b
     content = _read(path)
     meta = content.get("meta") if isinstance(content.get("meta"), dict) else {}
     prefix = (meta or {}).get("prefix")
-    home = folder.parent / prefix if isinstance(prefix, str) and (folder.parent / prefix).is_dir() else folder
-    records = []
+    home = folder.parent / prefix if isinstance(prefix, str) and os.path.isdir(folder.parent / prefix) else folder
+    records, numbers = list[SampleRecord](), dict[str, int]()
     for number, entry in enumerate(_entries(content, split, path)):
         record = _record(entry, home, folder.parent, split, where=f"{path}: {split}[{number}]")
+        if (first := numbers.setdefault(record.sample_id, number)) != number:
+            raise DataError(f"{path}: {split}[{number}] is the same sample as {split}[{first}] ({record.sample_id})")
         if split == "test" or record.label == 0:
             records.append(record)
         elif split == "train":
@@ -73,7 +76,7 @@ def _entries(content: Mapping[str, Any], split: Split, path: Path) -> Sequence[M
 def _record(entry: Mapping[str, Any], home: Path, root: Path, split: Split, *, where: str) -> SampleRecord:
     def file(key: str) -> Path:
         text = entry.get(key)
-        if not isinstance(text, str) or not text:
+        if not isinstance(text, str) or PurePosixPath(text).name in ("", ".."):
             raise DataError(f"{where}: has no {key}; it must be the path of a file")
         found = os.path.normpath(home / text)
         if not is_inside(found, os.path.normpath(root)):
@@ -83,15 +86,20 @@ def _record(entry: Mapping[str, Any], home: Path, root: Path, split: Split, *, w
     kind = entry.get("anomaly_class")
     if not isinstance(kind, str) or not kind:
         raise DataError(f'{where}: has no anomaly_class; it must be "{_NORMAL}" or the type of the defect')
+    if kind != _NORMAL and is_like_good(kind):
+        raise DataError(
+            f'{where}: anomaly_class {kind!r} would be a type of defect; if the sample is good, say "{_NORMAL}"'
+        )
     mask = file("mask_path") if entry.get("mask_path") else None
     if mask is not None and kind == _NORMAL:
         raise DataError(f'{where}: has the anomaly_class "{_NORMAL}" and the mask {mask}; one of them is wrong')
+    files = {sensor: file(key) for sensor, key in _KEYS.items()}
     return SampleRecord(
-        sample_id=PurePosixPath(str(entry.get("image_path"))).with_suffix("").as_posix(),
+        sample_id=PurePosixPath(str(entry["image_path"])).with_suffix("").as_posix(),
         split=split,
         label=int(kind != _NORMAL),
         defect_type=GOOD if kind == _NORMAL else kind,
-        files={sensor: file(key) for sensor, key in _KEYS.items()},
+        files=files,
         mask_file=mask,
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from crdkit.data import GOOD, SampleRecord, Split, datasets
 from crdkit.data._folders import category_folder, files_by_stem, require_files, require_root
+from crdkit.data._names import is_like_good
 from crdkit.data.adapters._colour import ColourImages
 from crdkit.data.held_out import HeldOutConfig, describe_share, hold_out
 from crdkit.data.inside import is_inside
@@ -72,7 +73,12 @@ class VisA(ColourImages):
         folder = category_folder(root, self.config.category, is_category=lambda path: (path / "Data/Images").is_dir())
         name = "test" if split == "test" else "train"
         keep = self.config.on_bad_sample == "skip"
-        found = [_record(root, folder, line, where) for where, line in _lines(root / _TABLE, folder.name, name)]
+        found, places = list[SampleRecord](), dict[str, str]()
+        for where, line in _lines(root / _TABLE, folder.name, name):
+            record = _record(root, line, where)
+            if (first := places.setdefault(record.sample_id, where)) != where:
+                raise DataError(f"{where}: is the same sample as line {first.rpartition(' ')[2]} ({record.sample_id})")
+            found.append(record)
         if not keep:
             require_files(record.image_path for record in found)
             require_files(record.mask_file for record in found if record.mask_file)
@@ -99,8 +105,10 @@ def _lines(path: Path, category: str, split: str) -> Iterator[tuple[str, Mapping
             yield f"{path}: line {number}", line
 
 
-def _record(root: Path, folder: Path, line: Mapping[str, str], where: str) -> SampleRecord:
+def _record(root: Path, line: Mapping[str, str], where: str) -> SampleRecord:
     normal = line["label"] == _NORMAL
+    if not normal and (not line["label"] or is_like_good(line["label"])):
+        raise DataError(f"{where}: the label {line['label']!r} must be {_NORMAL!r}, or the type of a defect")
     if not normal and line["split"] == "train":
         raise DataError(f"{where}: a training image is {line['label']!r}; only normal ones can be trained on")
     if normal and line["mask"]:
