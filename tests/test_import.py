@@ -457,6 +457,18 @@ def test_constant_rare_and_unreadable_sensors_are_left_out(tmp_path):
     assert proposal.options == ("data.scale.tof=0.0001",)
 
 
+def test_the_value_for_not_measured_does_not_decide_the_unit_of_a_scan(tmp_path):
+    for number in range(4):
+        scan = np.stack([array("millimetres") / 1000] * 3, axis=-1)
+        scan[:4] = -9999
+        tifffile.imwrite(tmp_path / f"{number}_xyz.tiff", scan, photometric="rgb")
+    proposal = propose_import(tmp_path)
+    assert proposal.options == ("data.invalid.xyz=-9999",)
+    (sensor,) = proposal.sensors
+    assert sensor.unit == "m?"
+    assert 0 < sensor.values[0] < sensor.values[1] < 2
+
+
 def test_units_and_fill_values(tmp_path):
     for number in range(4):
         depth = array("millimetres")

@@ -14,6 +14,7 @@ import numpy as np
 from crdkit.data.importing._headers import Layer, Layers, read_header
 from crdkit.data.importing._samples import Sample, sensor_order
 from crdkit.data.importing.questions import Answers, Question
+from crdkit.data.invalid import mark_invalid
 from crdkit.data.parts import FilePart, read_part
 from crdkit.data.statistics import SensorSummary, summarise
 from crdkit.errors import DataError
@@ -151,10 +152,18 @@ def look_at(folder: Path, columns: Iterable[Column], samples: Sequence[Sample]) 
             questions.append(
                 Question(column.name, f"cannot be read: {refused[0]}", f"--sensor {column.name}=drop", stops=not arrays)
             )
-        found = tuple(summarise({column.name: array})[column.name] for array in arrays if array.size)
+        found = tuple(_summary(array) for array in arrays if array.size)
         constant = bool(arrays) and all(array.min() == array.max() for array in arrays)
         looked.append(replace(column, found=found, constant=constant))
     return looked, questions
+
+
+def _summary(array: np.ndarray) -> SensorSummary:
+    """Return what a sensor holds; its limits are without the value that seems to mean "not measured", in scans too."""
+    found = summarise({"": array})[""]
+    if found.fill is None or found.usual is not None:
+        return found
+    return replace(found, usual=summarise({"": mark_invalid(array, found.fill)})[""].limits)
 
 
 def sizes_differ(
