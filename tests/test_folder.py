@@ -18,6 +18,7 @@ import crdkit
 from crdkit.config import RunConfig
 from crdkit.data import Split, datasets
 from crdkit.data.adapters.folder import Folder
+from crdkit.data.discover import open_datasets
 from crdkit.data.synthetic import write_folder
 from crdkit.errors import BadSampleWarning, ConfigError, DataError
 from crdkit.runs.directory import read_metrics
@@ -200,6 +201,17 @@ def test_sensors_may_lie_in_train_and_unlabelled_ones_in_test(plain: Path) -> No
     split = load_split(data, "test", views={"rgb": RGB(RGB.Config())})
     assert split.labels is None
     assert split.masks is None
+
+
+def test_good_is_no_sensor(tmp_path: Path) -> None:
+    for place in ("train/good", "validation/good", "test/good", "test/scratch"):
+        save(tmp_path / place / "0.png", image(0))
+    for splits in (("train", "validation", "test"), ("train", "validation")):
+        with pytest.raises(DataError, match=r"/train/good: holds images itself, .* crdkit data import .* a manifest"):
+            dataset(tmp_path).records(splits[-1])
+        with pytest.raises(DataError, match=r"no category in a known layout.*/train/good: holds images itself"):
+            open_datasets(tmp_path)
+        shutil.rmtree(tmp_path / "test", ignore_errors=True)
 
 
 def test_a_folder_of_sensors_is_an_unlabelled_test_split(plain: Path) -> None:

@@ -168,7 +168,8 @@ def manifest_of(folder: Path) -> Manifest:
     ``folder`` itself if it holds no split, are of unlabelled samples.
 
     Raises:
-        DataError: there is no folder of a sensor, or a split other than the test split holds more than "good".
+        DataError: there is no folder of a sensor, images lie in "good" itself, or a split other than the test split
+            holds more than "good".
     """
     parts: dict[Split, dict[str, tuple[str, ...]]] = {split: {} for split in SPLITS}
     for split in SPLITS:
@@ -183,6 +184,13 @@ def manifest_of(folder: Path) -> Manifest:
     listed = [folder / part for kinds in parts.values() for folders in kinds.values() for part in folders]
     found = {name for part in listed for name in subfolders(part)}
     sensors = sorted(found.difference(_MASK_FOLDERS), key=lambda name: (name != "rgb", name))
+    for name in sensors:
+        if name.casefold() == GOOD:
+            place = next(part / name for part in listed if name in subfolders(part))
+            raise DataError(
+                f"{place}: holds images itself, and no folder for a sensor; move them to {place / 'rgb'}, and those "
+                f"beside it likewise, or let crdkit data import {folder} write a manifest"
+            )
     if not sensors:
         raise DataError(
             f"{folder}: holds no samples: expected train/good/<sensor>/<name>.png, or a {MANIFEST}; "
