@@ -45,6 +45,8 @@ def run_demo(out: Path | str) -> dict[str, dict[str, Any]]:
     results = {}
     for category in CATEGORIES:
         _logger.info("%s:", category)
-        fit(demo_config(root, category), folder / "runs" / category)
+        detector = fit(demo_config(root, category), folder / "runs" / category)
+        assert detector.thresholds is not None  # the demo's data hold good parts for them
+        _logger.info("%s", detector.thresholds.summary())
         results[category] = read_metrics(folder / "runs" / category)
     return results

@@ -63,7 +63,7 @@ def train(
         return
     show_metrics(read_metrics(out))
     if detector.thresholds is not None:
-        show(detector.thresholds.describe())
+        show(detector.thresholds.summary())
     show(f"report: {out / 'report.html'}")
 
 

@@ -164,7 +164,7 @@ class Decides(ABC):
         engine, normals = self._engine(), normals.complete()
         options = self.config.training
         sets = sets_of_modalities(self.views, spares=options.modality_dropout > 0)
-        found = calibrate(
+        self.thresholds = calibrate(
             engine,
             normals,
             raw_maps(engine, normals, batch_size=options.batch_size),
@@ -172,8 +172,6 @@ class Decides(ABC):
             batch_size=options.batch_size,
             false_alarms=self.config.scoring.false_alarms,
         )
-        self.thresholds = found
-        _logger.info("%s", found.summary())
 
     def decide(
         self,
