@@ -150,6 +150,11 @@ def test_another_command_is_refused(tmp_path):
     shutil.rmtree(out)
     with pytest.raises(CrdkitError, match=r"order\.json: is damaged .* delete the folder"):
         shared(out).begin()
+    (shared(out).work / "order.json").write_text("[]")
+    with pytest.raises(CrdkitError, match=r"order\.json: is damaged \(no mapping\); delete the folder"):
+        shared(out).begin()
+    with pytest.raises(CrdkitError, match="/: is no folder for results"):
+        shared(Path("/"))
     (tmp_path / "file").touch()
     with pytest.raises(CrdkitError, match="file/out: cannot be written"):
         shared(tmp_path / "file/out").begin()

@@ -53,6 +53,9 @@ class Shares:
         total: number of samples.
         size: samples of a share.
 
+    Raises:
+        CrdkitError: ``out`` is the root of the file system.
+
     Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as scratch:
@@ -72,6 +75,8 @@ class Shares:
 
     def __init__(self, out: Path, *, order: Mapping[str, Any], total: int, size: int) -> None:
         self.out = out.expanduser().resolve()
+        if not self.out.name:
+            raise CrdkitError(f"{self.out}: is no folder for results; choose another one")
         self.order = json.loads(json.dumps({**order, "share": size}))
         self.total, self.size = total, size
         self.work = self.out.with_name(f".{self.out.name}.shares")
@@ -202,8 +207,7 @@ class Shares:
                 time.sleep(POLL_S)
         self._moved.touch()
         shutil.rmtree(self._places, ignore_errors=True)
-        found: dict[str, Any] = _read(self._end)
-        return found
+        return _read(self._end)
 
     def _publish(self, merge: Callable[[Path], Mapping[str, Any]]) -> None:
         try:
@@ -215,8 +219,11 @@ class Shares:
             raise CrdkitError(f"{self.out}: cannot be written: {error.strerror or error}") from error
 
 
-def _read(file: Path) -> Any:
+def _read(file: Path) -> dict[str, Any]:
     try:
-        return parse_json(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("no mapping")
+        return content
     except ValueError as error:
         raise CrdkitError(f"{file}: is damaged ({error}); delete the folder {file.parent} to begin anew") from error
