@@ -469,6 +469,22 @@ def test_the_value_for_not_measured_does_not_decide_the_unit_of_a_scan(tmp_path)
     assert 0 < sensor.values[0] < sensor.values[1] < 2
 
 
+def test_integers_in_three_channels_are_a_scan_if_a_unit_is_said(tmp_path):
+    for number in range(4):
+        scan = np.stack([array("millimetres")] * 3, axis=-1).astype(np.int16)
+        tifffile.imwrite(tmp_path / f"{number}_xyz.tiff", scan, photometric="rgb")
+    proposal = propose_import(tmp_path)
+    assert not proposal.sensors
+    assert "int16, 3 channels" in about(proposal, "xyz")[0]
+    assert "X, Y and Z if a unit is said, else three sensors (--sensor xyz=unit:mm)" in about(proposal, "xyz")[0]
+    proposal = propose_import(tmp_path, Answers.of(["xyz=unit:mm"]))
+    (sensor,) = proposal.sensors
+    assert (sensor.name, sensor.channels, sensor.part, sensor.unit) == ("xyz", 3, "", "mm")
+    write_manifest(proposal)
+    read = datasets.build(datasets.build_config({"name": "folder", "root": tmp_path, "scale": {"xyz": 0.001}}))
+    assert read.read(read.records("train")[0]).sensors["xyz"].shape == (SIDE, SIDE, 3)
+
+
 def test_units_and_fill_values(tmp_path):
     for number in range(4):
         depth = array("millimetres")

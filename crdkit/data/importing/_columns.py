@@ -13,7 +13,7 @@ import numpy as np
 
 from crdkit.data.importing._headers import Layer, Layers, read_header
 from crdkit.data.importing._samples import Sample, sensor_order
-from crdkit.data.importing.questions import Answers, Question
+from crdkit.data.importing.questions import Answers, Question, metres
 from crdkit.data.invalid import mark_invalid
 from crdkit.data.parts import FilePart, read_part
 from crdkit.data.statistics import SensorSummary, summarise
@@ -59,7 +59,7 @@ def columns_of(
     questions: list[Question] = []
     for source in sorted({sensor for sample in samples for sensor in sample.files}, key=sensor_order):
         files = [sample.files[source] for sample in samples if source in sample.files]
-        layers, more = _layers(folder, source, files)
+        layers, more = _layers(folder, source, files, scan=metres(answers.unit(source)) is not None)
         questions += more
         names, more = _names(source, layers, stack_names)
         questions += more
@@ -72,8 +72,15 @@ def columns_of(
     return columns, questions
 
 
-def _layers(folder: Path, source: str, files: Sequence[str]) -> tuple[Layers, list[Question]]:
-    """Return what the files of a sensor hold, each layer of one that a view may read."""
+def _layers(folder: Path, source: str, files: Sequence[str], *, scan: bool) -> tuple[Layers, list[Question]]:
+    """Return what the files of a sensor hold, each layer of one that a view may read.
+
+    Args:
+        folder: the data folder.
+        source: name of the sensor.
+        files: its files.
+        scan: whether integers in three channels are X, Y and Z, as a unit of length is said of them.
+    """
     found: Counter[tuple[tuple[str, int], ...]] = Counter()
     first: dict[tuple[tuple[str, int], ...], tuple[str, Layers]] = {}
     damaged = []
@@ -100,13 +107,18 @@ def _layers(folder: Path, source: str, files: Sequence[str]) -> tuple[Layers, li
             f"{first[other][1][0].words}"
         )
         questions.append(Question(source, message, f"--sensor {source}=drop", stops=True))
-    return tuple(part for layer in first[usual][1] for part in _split(layer)), questions
+    layers = first[usual][1]
+    points = [one for one in layers if one.channels == 3 and one.kind != "uint8" and not one.kind.startswith("float")]
+    if points and not scan:
+        message = f"its files hold {points[0].words}: X, Y and Z if a unit is said, else three sensors"
+        questions.append(Question(source, message, f"--sensor {source}=unit:mm"))
+    return tuple(part for layer in layers for part in _split(layer, scan=scan)), questions
 
 
-def _split(layer: Layer) -> list[Layer]:
+def _split(layer: Layer, *, scan: bool) -> list[Layer]:
     """Return a layer, or its channels where no view reads all of them together."""
     floats = layer.kind.startswith("float")
-    if layer.channels == 1 or (layer.channels == 3 and (floats or layer.kind == "uint8")):
+    if layer.channels == 1 or (layer.channels == 3 and (scan or floats or layer.kind == "uint8")):
         return [layer]
     page = layer.part.page if layer.part else None
     groups = [(1, 3), (4, 4)] if (layer.channels, layer.kind) == (4, "uint8") else []
