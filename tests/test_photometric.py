@@ -203,6 +203,15 @@ def test_a_minority_of_another_colour_hardly_skews_them() -> None:
     assert angles(found, RING).max() < 2
 
 
+def test_what_directions_cannot_be_told_from_is_said() -> None:
+    ball, names = photographs(RING[:3]), ["light 0", "light 1", "light 2"]
+    for samples, sensors, near in ([], names, None), ([ball], names[:2], None), ([ball], names, [(0.0, 0.0, 1.0)]):
+        with pytest.raises(DataError, match=r"directions cannot be told from [01] samples of [23] lights.*: give"):
+            estimate_directions(samples, sensors=sensors, gamma=1, near=near)
+    with pytest.raises(ConfigError, match="unknown sensor 'light 3' - did you mean 'light "):
+        estimate_directions([ball], sensors=[*names, "light 3"], gamma=1)
+
+
 def test_flat_and_dark_and_striped_parts_do_not_tell_directions() -> None:
     names = [f"light {n}" for n in range(6)]
     flat = {name: np.full((40, 40), 30_000 + 1000 * n, np.uint16) for n, name in enumerate(names)}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from crdkit.data import Sensors
-from crdkit.errors import DataError
+from crdkit.errors import DataError, unknown_name
 from crdkit.views._photometry import saturated
 from crdkit.views.photometric import Direction, linear_stack
 
@@ -16,6 +16,7 @@ _SHADE = 0.1  # of a pixel's brightest: a light that is darker may be hidden
 _DARKEST = 0.02  # of the range
 _FEWEST = 100  # pixels
 _PASSES = 20
+_ENOUGH = 3  # lights
 _OTHER_ALBEDO = 0.1  # difference from the usual reflectance from which on a pixel counts little
 _SINGULAR = 1e-3  # relative to the largest: surfaces that vary less have too few different normals
 
@@ -44,7 +45,9 @@ def estimate_directions(
         near: roughly known directions (right, up, towards the camera), one per light; their length does not matter.
 
     Raises:
-        DataError: too few pixels are lit by all lights, or their normals are too much alike.
+        DataError: there are no samples or less than three lights, ``near`` has another number of them, too few pixels
+            are lit by all of them, or their normals are too much alike.
+        UnknownNameError: a sample lacks a sensor.
 
     Examples:
         >>> right, up = np.meshgrid(np.linspace(-0.7, 0.7, 60), np.linspace(0.7, -0.7, 60))
@@ -54,6 +57,12 @@ def estimate_directions(
         >>> (np.round(estimate_directions([sample], sensors=list("abc"), gamma=1), 1) + 0.0).tolist()
         [[0.6, 0.0, 0.8], [-0.3, 0.5, 0.8], [-0.3, -0.5, 0.8]]
     """
+    if not samples or len(sensors) < _ENOUGH or (near is not None and len(near) != len(sensors)):
+        hints = "" if near is None else f" and {len(near)} rough directions"
+        raise DataError(
+            f"the lights' directions cannot be told from {len(samples)} samples of {len(sensors)} lights{hints}: give "
+            f"a sample or more, {_ENOUGH} lights or more, and of rough directions one for each light, or none"
+        )
     brightness = _lit_everywhere(samples, sensors=sensors, gamma=gamma)
     left, singular, right = np.linalg.svd(brightness, full_matrices=False)
     if brightness.shape[1] < _FEWEST or singular[2] < _SINGULAR * singular[0]:
@@ -74,6 +83,9 @@ def _lit_everywhere(samples: Sequence[Sensors], *, sensors: Sequence[str], gamma
     """Return the brightness (K, P) of some pixels that every light reaches."""
     found = []
     for sample in samples:
+        for name in sensors:
+            if name not in sample:
+                raise unknown_name("sensor", name, sample)
         linear = linear_stack({name: sample[name] for name in sensors}, gamma=gamma)
         stack = np.stack([image.mean(axis=2) for image in linear])
         clipped = np.stack([saturated(image) for image in linear]).any(axis=0)
