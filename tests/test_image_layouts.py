@@ -82,6 +82,22 @@ def test_an_image_with_alpha_is_refused(copy):
         dataset.read(dataset.records("train")[0])
 
 
+def test_a_mask_of_a_good_image_of_mvtec_ad_must_be_empty(copy):
+    category = copy("mvtec_ad")
+    mask = category / "ground_truth/good/000_mask.png"
+    mask.parent.mkdir()
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(mask)
+    dataset = opened("mvtec_ad", category)
+    assert all(record.mask_file is None for record in dataset.records("train"))
+    shutil.copy(category / "train/good/000.png", category / "test/good/001.png")
+    first, second = [record for record in dataset.records("test") if record.label == 0]
+    assert (first.mask_file, second.mask_file) == (mask, None)
+    assert not dataset.read(first).mask.any()
+    Image.fromarray(np.full((32, 32), 255, np.uint8)).save(mask)
+    with pytest.raises(DataError, match=r"good/000_mask\.png: the mask of a sample in 'good' marks 1024 pixels"):
+        dataset.read(first)
+
+
 def test_masks_of_a_defect_without_images_are_refused(copy):
     category = copy("mvtec_ad")
     shutil.rmtree(category / "test/dent")

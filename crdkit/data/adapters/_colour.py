@@ -47,13 +47,16 @@ def read_colour(path: Path) -> np.ndarray:
     return image
 
 
-def pair_images(folder: Path, masks: Path | None, *, keep_incomplete: bool) -> list[PairedFiles]:
+def pair_images(
+    folder: Path, masks: Path | None, *, keep_incomplete: bool, need_masks: bool = True
+) -> list[PairedFiles]:
     """Pair the images in ``folder`` with the masks ``<stem>_mask.png`` or ``<stem>.png`` in ``masks``.
 
     Args:
         folder: holds images only.
         masks: holds one mask for each image; None: there are none.
         keep_incomplete: whether incomplete samples are listed all the same.
+        need_masks: whether an image without a mask in ``masks`` is incomplete.
 
     Raises:
         DataError: a folder is missing or holds other files, an image lacks its mask, or a mask its image.
@@ -68,7 +71,7 @@ def pair_images(folder: Path, masks: Path | None, *, keep_incomplete: bool) -> l
     return pair_files(
         {"rgb": images},
         {stem.removesuffix("_mask"): path for stem, path in found.items()},
-        need_masks=masks is not None,
+        need_masks=masks is not None and need_masks,
         place=place,
         keep_incomplete=keep_incomplete,
     )

@@ -74,8 +74,11 @@ class MVTecAD(ColourImages):
             _refuse_orphans(masks, folder / "test")
 
         def pair(images: Path) -> list[PairedFiles]:
-            beside = None if masks is None or images.name == GOOD else masks / images.name
-            return pair_images(images, beside, keep_incomplete=self.config.on_bad_sample == "skip")
+            good, beside = images.name == GOOD, None if masks is None or split != "test" else masks / images.name
+            if good and beside is not None and not beside.is_dir():  # the archive has no masks of good parts
+                beside = None
+            keep = self.config.on_bad_sample == "skip"
+            return pair_images(images, beside, keep_incomplete=keep, need_masks=not good)
 
         if split == "test":
             return records_by_defect(folder / "test", split, pair)
