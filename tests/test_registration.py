@@ -195,7 +195,8 @@ def test_what_is_too_far_aside_for_the_lens_is_not_seen(lens):
 
 
 def test_points_beside_the_picture_are_not_folded_into_it():
-    scan = np.array([[[0, 0, 1], [0.5, 0, 1], [1.3, 0, 1]]])  # with k1 = -0.5 the last would be seen at 0.2
+    scan = np.array([[[0, 0, 1], [0.5, 0, 1], [1.3, 0, 1], [1, 1, 1e-200]]])
+    # with k1 = -0.5 the third would be seen at 0.2
     found = moved(scan, (32, 32), method="pinhole", intrinsics=[[20, 0, 16], [0, 20, 16], [0, 0, 1]], distortion=[-0.5])
     assert sorted(found[found[..., 2] != 0][:, 0]) == [0, 0.5]
 
@@ -289,6 +290,10 @@ def test_samples_that_are_refused():
         registration(method="resize").bring({"moved": np.ones((4, 4))})
     with pytest.raises(DataError, match=r"size is \[3, 4\], but sensor 'grid' has height and width \[4, 4\]"):
         registration(method="resize", size=[3, 4]).bring({"grid": np.ones((4, 4))})
+    for array in (np.zeros(4), np.zeros((0, 4), np.uint8), np.float32(3), np.zeros((2, 2, 2, 2))):
+        for sensors in ({"moved": array, "grid": np.ones((4, 4))}, {"moved": np.ones((4, 4)), "grid": array}):
+            with pytest.raises(DataError, match=r"sensor '(moved|grid)': expected \(H, W\) or \(H, W, C\), found "):
+                registration(method="resize").bring(sensors)
     horizon = [[1, 0, 0], [0, 1, 0], [0.5, 0, -1]]
     with pytest.raises(DataError, match=r"sensors.moved: the horizon"):
         moved(np.ones((9, 9)), (9, 9), method="homography", matrix=horizon)

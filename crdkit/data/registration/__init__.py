@@ -160,6 +160,10 @@ class Registration(StrictConfig):
         Raises:
             DataError: the size of the grid is unknown, or a sensor cannot be moved.
         """
+        for name in (self.reference, *self.sensors):
+            array = sensors.get(name)
+            if array is not None and (array.ndim not in (2, 3) or not array.size):
+                raise DataError(f"sensor {name!r}: expected (H, W) or (H, W, C), found {array.dtype} {array.shape}")
         grid = self._grid(sensors)
         found = RegisteredSensors(sensors)
         for name, move in self.sensors.items():

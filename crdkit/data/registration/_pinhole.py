@@ -46,8 +46,10 @@ def project(
 
 def _distorted(x: np.ndarray, y: np.ndarray, distortion: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     k1, k2, p1, p2, k3, k4, k5, k6 = (*distortion, *[0.0] * (8 - len(distortion)))
+    with np.errstate(over="ignore"):  # of points beside the camera
+        near = x * x + y * y < _farthest((1, k1, k2, k3), (1, k4, k5, k6))
+    x, y = (np.where(near, place, np.nan) for place in (x, y))
     r2 = x * x + y * y
-    r2 = np.where(r2 < _farthest((1, k1, k2, k3), (1, k4, k5, k6)), r2, np.nan)
     radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
     across = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
     return across, y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
