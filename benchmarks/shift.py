@@ -35,9 +35,9 @@ GRAPHS: Mapping[str, Sequence[str]] = {
     "star": ["graph.topology=star", "graph.hub=rgb"],
     "none": ["graph.topology=none"],
     "full, filters only": ["graph.topology=full", "graph.amplifier=null"],
+    "full, training.shift=1": ["graph.topology=full", "training.shift=1"],
     "full, training.shift=2": ["graph.topology=full", "training.shift=2"],
     "full, training.shift=4": ["graph.topology=full", "training.shift=4"],
-    "none, training.shift=4": ["graph.topology=none", "training.shift=4"],
 }
 KEYS = ("image_auroc", "aupro_0.30")
 
@@ -118,13 +118,15 @@ def main() -> None:
     parser.add_argument("--real", type=Path)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "shift.json")
     given = parser.parse_args()
+    given.train = None if given.real else given.train  # all of the real ones
     runs, found = bases(given), list[dict[str, Any]]()
     for when in given.when:
         for name, run in runs.items():
             found += measured(run, given.out / name, given, when=when)
         print(f"\nshifted: {when}; I-AUROC / AU-PRO@30%\n\n{table(found, when=when)}", flush=True)
     where = ", ".join(f"{key} {value}" for key, value in environment().items() if value is not None)
-    print(f"\n{', '.join(runs)}; {given.train} training samples, {given.epochs} epochs, {given.image_size} px; {where}")
+    counts = f"{given.train or 'all'} training samples, {given.epochs} epochs, {given.image_size} px"
+    print(f"\n{', '.join(runs)}; {counts}; {where}")
     known = json.loads(given.results.read_text(encoding="utf-8")) if given.results.exists() else {}
     about = {"environment": environment(), "epochs": given.epochs, "image_size": given.image_size}
     known["cable_gland" if given.real else "synthetic"] = about | {"train": given.train, "found": found}
