@@ -119,6 +119,16 @@ def test_a_specimen_without_images_is_named_and_others_say_which_lights_there_ar
         assert dataset.sensors
 
 
+def test_a_light_that_the_first_specimen_lacks_is_not_passed_over(folder):
+    for image in (folder / "Good/000").glob("*I02.png"):
+        image.unlink()
+    dataset = m2ad(folder)
+    assert "light_02" not in dataset.sensors
+    with pytest.raises(DataError, match=r"V001_I02\.png: is of a light that the first specimen does not have \(01, 03"):
+        [dataset.records(split) for split in ("train", "test")]
+    assert m2ad(folder, lights=["01"]).records("train")
+
+
 def test_a_mask_is_read_in_any_spelling_and_only_one_of_a_view(folder):
     mask = folder / "GT/000/V001_mask.png"
     mask.rename(mask.with_suffix(".PNG"))

@@ -45,6 +45,7 @@ def views_of(
     home: Path,
     *,
     lights: Sequence[str],
+    chosen: bool,
     views: Collection[str] | None,
     masks: Path | None,
     need_masks: bool,
@@ -55,17 +56,24 @@ def views_of(
     Args:
         home: the specimen's folder.
         lights: those that are sensors.
+        chosen: whether they were chosen, so that there may be others; else these are those of the first specimen.
         views: those that are wanted; None: all.
         masks: the folder of the specimen's masks, which need not exist; None: there are none.
         need_masks: whether a view without a mask is incomplete.
         keep_incomplete: whether incomplete views are listed all the same.
 
     Raises:
-        DataError: a name is none of a view and a light, a file is missing or there twice, or a mask has no photograph.
+        DataError: a name is none of a view and a light, a file is missing or there twice, a light was not chosen and is
+            not the first specimen's, or a mask has no photograph.
     """
     images = _images(home)
     if not images:
         raise DataError(f"{home}: holds no images; expected names like V001_I01.png, a view and a light")
+    if other := next((path for stem, path in images.items() if not chosen and stem[_LIGHT] not in lights), None):
+        raise DataError(
+            f"{other}: is of a light that the first specimen does not have ({', '.join(lights)}); add its photographs "
+            f"there, remove these, or choose lights, e.g. data.lights=[{lights[0]!r}]"
+        )
     wanted = {stem[_VIEW] for stem in images} if views is None else views
     found = {
         sensor_of(light): {stem[_VIEW]: path for stem, path in images.items() if stem[_LIGHT] == light}

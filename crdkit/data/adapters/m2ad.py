@@ -151,6 +151,7 @@ class M2AD(Dataset):
         pairs = views_of(
             folder / part / specimen,
             lights=self.config.lights or lights_of(folder),
+            chosen=self.config.lights is not None,
             views=self.config.views,
             masks=folder / MASKS / specimen if part == DEFECTIVE else None,
             need_masks=part == DEFECTIVE and self.config.unmasked_views == "error",
