@@ -44,6 +44,17 @@ def places(matrix, grid):
     return (y / w).reshape(grid), (x / w).reshape(grid)
 
 
+def test_a_matrix_is_not_used_on_images_of_another_size():
+    shift = {"method": "affine", "matrix": [[1, 0, 2], [0, 1, 0]]}
+    image = np.zeros((8, 6, 3), np.uint8)
+    assert moved(image[:4], (8, 6), **shift).shape == (8, 6, 3)  # none was said
+    known = Registration.model_validate({"reference": "grid", "sensors": {"moved": shift | {"size": [8, 6]}}})
+    assert known.bring({"grid": image, "moved": image})[0]["moved"].shape == (8, 6, 3)
+    for array in (np.zeros((4, 3, 3), np.uint8), np.zeros((4, 3), np.float32)):
+        with pytest.raises(DataError, match=r"sensors\.moved\.size is \[8, 6\], but .* \[4, 3\], for which the matrix"):
+            known.bring({"grid": image, "moved": array})
+
+
 @pytest.mark.parametrize("matrix", [[[1, 0, 2], [0, 1, -1]], QUARTER, TURNED], ids=["shift", "quarter", "homography"])
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 def test_all_but_8_bit_images_take_the_nearest_pixel(matrix, dtype):

@@ -36,7 +36,15 @@ class Resize(StrictConfig):
     method: Literal["resize"]
 
 
-class Affine(StrictConfig):
+class _ByMatrix(StrictConfig):
+    """A matrix holds for images of one size."""
+
+    size: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] | None = Field(
+        None, description="height and width of the sensor's images, for which the matrix holds; others are refused"
+    )
+
+
+class Affine(_ByMatrix):
     """A 2 x 3 matrix moves, turns, scales and shears."""
 
     method: Literal["affine"]
@@ -45,7 +53,7 @@ class Affine(StrictConfig):
     )
 
 
-class Homography(StrictConfig):
+class Homography(_ByMatrix):
     """A 3 x 3 matrix brings one flat view to another, as between cameras that see one plane."""
 
     method: Literal["homography"]
@@ -201,6 +209,12 @@ class Registration(StrictConfig):
 
 
 def _backwards(move: Resize | Affine | Homography, sensor: str, source: Size, grid: Size) -> np.ndarray:
+    if isinstance(move, _ByMatrix) and move.size not in (None, source):
+        raise DataError(
+            f"data.registration.sensors.{sensor}.size is {list(move.size)}, but sensor {sensor!r} has height and width "
+            f"{list(source)}, for which the matrix does not hold; give images like those that it was measured on, or "
+            "another matrix"
+        )
     try:
         return backwards(scaling(source, grid) if isinstance(move, Resize) else move.matrix, grid)
     except ValueError as error:
