@@ -129,7 +129,8 @@ def main() -> None:
     print(f"\n{', '.join(runs)}; {counts}; {where}")
     known = json.loads(given.results.read_text(encoding="utf-8")) if given.results.exists() else {}
     about = {"environment": environment(), "epochs": given.epochs, "image_size": given.image_size}
-    known["cable_gland" if given.real else "synthetic"] = about | {"train": given.train, "found": found}
+    scans = "cable_gland" if given.real else "synthetic"
+    known[f"{scans}, {' and '.join(given.when)}"] = about | {"train": given.train, "found": found}
     write_text(given.results, json.dumps(known, indent=1) + "\n")
 
 
