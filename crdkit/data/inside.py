@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path, PurePosixPath
 
 from crdkit.data import Dataset, SampleRecord
 from crdkit.errors import DataError
@@ -48,6 +49,23 @@ def refuse_links_outside(dataset: Dataset, records: Iterable[SampleRecord]) -> N
                 raise DataError(
                     f"{path}: leads out of the data folder, to {target}; copy the file, or set data.follow_links=true"
                 )
+
+
+def path_inside(base: Path, text: str | PurePosixPath, *, folder: Path) -> Path | None:
+    """Return the path without ``..`` of a file that a list names, or None if it leads out of ``folder``.
+
+    Args:
+        base: the folder that the list's paths are relative to.
+        text: a path in the list.
+        folder: the data folder, which no path may leave.
+
+    Examples:
+        >>> path_inside(Path("/data/gear"), "a/../0.png", folder=Path("/data/gear")).as_posix()
+        '/data/gear/0.png'
+        >>> path_inside(Path("/data/gear"), "../0.png", folder=Path("/data/gear"))
+    """
+    path = os.path.normpath(base / text)
+    return Path(path) if is_inside(path, os.path.normpath(folder)) else None
 
 
 def is_inside(path: str, folder: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,7 +12,7 @@ from crdkit.data import SampleRecord, Split
 from crdkit.data._names import GOOD, MASK, SPLITS, UNLABELLED, refuse_like_good
 from crdkit.data._own_data.arranged import MASK_SUFFIXES
 from crdkit.data.images import SUFFIXES
-from crdkit.data.inside import is_inside
+from crdkit.data.inside import path_inside
 from crdkit.data.parts import FilePart, split_part
 from crdkit.errors import DataError, MissingSplitError, shorten, unknown_name
 
@@ -133,10 +132,10 @@ class Table:
             except ValueError as error:
                 raise line.error(column, str(error)) from error
             parts |= {} if part is None else {column: part}
-        path = os.path.normpath(self._folder / PurePosixPath(text))
-        if not is_inside(path, os.path.normpath(self._folder)):
+        path = path_inside(self._folder, PurePosixPath(text), folder=self._folder)
+        if path is None:
             raise line.error(column, f"{text} leads out of the data folder {self._folder}; give a path below it")
-        if Path(path).suffix.lower() not in suffixes:
+        if path.suffix.lower() not in suffixes:
             others = ", ".join(_NO_SENSORS)
             raise line.error(
                 column,
@@ -144,10 +143,10 @@ class Table:
                 + ("" if column == MASK else f"; every column but {others} is a sensor"),
             )
         try:
-            Path(path).exists()
+            path.exists()
         except OSError as error:
             raise line.error(column, f"{text[:60]!r} is no path: {error.strerror}") from error
-        return Path(path)
+        return path
 
 
 def _kind(line: _Line, split: Split) -> str:

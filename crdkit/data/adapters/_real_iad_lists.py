@@ -11,7 +11,7 @@ from crdkit._core.documents import parse_json
 from crdkit.data import GOOD, SampleRecord, Split
 from crdkit.data._folders import require_files
 from crdkit.data._names import is_like_good
-from crdkit.data.inside import is_inside
+from crdkit.data.inside import path_inside
 from crdkit.errors import DataError, MissingSplitError
 
 JSONS = "realiad_d3_jsons"
@@ -78,10 +78,10 @@ def _record(entry: Mapping[str, Any], home: Path, root: Path, split: Split, *, w
         text = entry.get(key)
         if not isinstance(text, str) or PurePosixPath(text).name in ("", ".."):
             raise DataError(f"{where}: has no {key}; it must be the path of a file")
-        found = os.path.normpath(home / text)
-        if not is_inside(found, os.path.normpath(root)):
+        found = path_inside(home, text, folder=root)
+        if found is None:
             raise DataError(f"{where}: {key} {text!r} leads out of the data folder {root}")
-        return Path(found)
+        return found
 
     kind = entry.get("anomaly_class")
     if not isinstance(kind, str) or not kind:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,7 +12,7 @@ from crdkit.data._folders import category_folder, files_by_stem, require_files, 
 from crdkit.data._names import is_like_good
 from crdkit.data.adapters._colour import ColourImages
 from crdkit.data.held_out import HeldOutConfig, describe_share, hold_out
-from crdkit.data.inside import is_inside
+from crdkit.data.inside import path_inside
 from crdkit.errors import DataError
 
 _TABLE = PurePosixPath("split_csv/1cls.csv")
@@ -127,10 +126,10 @@ def _record(root: Path, line: Mapping[str, str], where: str) -> SampleRecord:
 
 
 def _inside(root: Path, text: str, where: str) -> Path:
-    path = os.path.normpath(root / text)
-    if not is_inside(path, os.path.normpath(root)):
+    path = path_inside(root, text, folder=root)
+    if path is None:
         raise DataError(f"{where}: {text} leads out of the data folder {root}; give a path below it")
-    return Path(path)
+    return path
 
 
 def _orphans(data: Path, found: Sequence[SampleRecord], *, keep_incomplete: bool) -> list[SampleRecord]:
