@@ -117,14 +117,17 @@ class M2AD(Dataset):
                 f"{folder / GOOD_FOLDER}: holds {len(good)} specimens, of which data.train_share="
                 f"{self.config.train_share:g} are none to train on; {found_folders(folder)}"
             )
+        lights = self.config.lights or lights_of(folder)  # once, not for each specimen
         if split != "test":
-            normals = [found for name in sorted(trained) for found in self._samples(folder, GOOD_FOLDER, name, "train")]
+            normals = [
+                found for name in sorted(trained) for found in self._samples(folder, GOOD_FOLDER, name, "train", lights)
+            ]
             return hold_out(normals, split, self.config, unit=_specimen)
         refuse_orphans(folder)
         tested = [(GOOD_FOLDER, name) for name in good if name not in trained]
         if (folder / DEFECTIVE).is_dir():
             tested += [(DEFECTIVE, name) for name in subfolders(folder / DEFECTIVE)]
-        return [found for part, name in tested for found in self._samples(folder, part, name, split)]
+        return [found for part, name in tested for found in self._samples(folder, part, name, split, lights)]
 
     def read(self, record: SampleRecord, sensors: Sequence[str] | None = None) -> RawSample:
         """Decode ``sensors`` of one sample (all of them if None) and its mask, at their own resolution.
@@ -147,10 +150,12 @@ class M2AD(Dataset):
             np.random.RandomState(self.config.split_seed).shuffle(shuffled)
         return shuffled
 
-    def _samples(self, folder: Path, part: str, specimen: str, split: Split) -> list[SampleRecord]:
+    def _samples(
+        self, folder: Path, part: str, specimen: str, split: Split, lights: Sequence[str]
+    ) -> list[SampleRecord]:
         pairs = views_of(
             folder / part / specimen,
-            lights=self.config.lights or lights_of(folder),
+            lights=lights,
             chosen=self.config.lights is not None,
             views=self.config.views,
             masks=folder / MASKS / specimen if part == DEFECTIVE else None,
