@@ -163,10 +163,10 @@ def _fit(forms: Sequence[_Form], paths: Sequence[Sequence[str]]) -> bool:
     for sample in zip(*paths, strict=True):
         named = set()
         for place, path in enumerate(sample):
-            fits = next((one for one in order if patterns[one].fullmatch(path)), None)
-            if fits != place or (match := patterns[place].fullmatch(path)) is None:
+            fits = next(((one, match) for one in order if (match := patterns[one].fullmatch(path))), None)
+            if fits is None or fits[0] != place:
                 return False
-            named.add(sample_of(match))
+            named.add(sample_of(fits[1]))
         if len(named) > 1:
             return False
     return True

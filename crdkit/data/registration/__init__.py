@@ -18,6 +18,8 @@ Row = tuple[float, float, float]
 _IDENTITY: tuple[Row, Row, Row] = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
 
 
+ImageSize = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+"""Height and width."""
 M = TypeVar("M", bound=tuple[Row, ...])
 
 
@@ -39,7 +41,7 @@ class Resize(StrictConfig):
 class _ByMatrix(StrictConfig):
     """A matrix holds for images of one size."""
 
-    size: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] | None = Field(
+    size: ImageSize | None = Field(
         None, description="height and width of the sensor's images, for which the matrix holds; others are refused"
     )
 
@@ -119,7 +121,7 @@ class Registration(StrictConfig):
         min_length=1, description="how each sensor that is moved is brought there; any other has its pixels already"
     )
     masks: str | None = Field(None, description="sensor on whose pixels ground truth was drawn; None: the reference")
-    size: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] | None = Field(
+    size: ImageSize | None = Field(
         None, description="height and width of the reference; needed if a sample may lack it, or no modality reads it"
     )
 
