@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -125,9 +126,7 @@ def train(
             set_learning_rate(optimizers, rate)
             before = torch.Generator()
             before.set_state(generator.get_state())
-            order = torch.randperm(samples, generator=generator)
-            present = _draw_epoch_presence(model, config, samples, generator, sensors=sensors, known=known)
-            shifts = _draw_epoch_shifts(model, config, samples, generator, sensors=sensors)
+            drawn = _draw_epoch(model, config, samples, generator, sensors=sensors, known=known)
             begun = None if checkpoints is None else checkpoints.take_partial()
             start -= 0.0 if begun is None else begun.seconds
             steps, first = math.ceil(samples / config.batch_size), 0 if begun is None else begun.steps
@@ -139,10 +138,8 @@ def train(
                 model,
                 features,
                 step,
-                order=order,
+                drawn,
                 batch_size=config.batch_size,
-                present=present,
-                shifts=shifts,
                 ranks=ranks,
                 begun=begun,
                 losses=losses,
@@ -166,22 +163,49 @@ def train(
     model.eval()
 
 
+@dataclass(frozen=True)
+class _Epoch:
+    """What is drawn for one epoch."""
+
+    order: torch.Tensor
+    """Of the samples, (N,), on the CPU."""
+    present: Presence | None
+    """Which samples show each modality, on the device; None: all do."""
+    shifts: Mapping[str, torch.Tensor] | None
+    """How far each sample's modalities are moved, (N, 2), on the device; None: not."""
+
+
+def _draw_epoch(
+    model: CRD,
+    config: TrainingConfig,
+    samples: int,
+    generator: torch.Generator,
+    *,
+    sensors: Mapping[str, Sequence[str]] | None,
+    known: Presence | None,
+) -> _Epoch:
+    """Draw the next epoch; options that are off draw nothing, so that they change no run without them."""
+    return _Epoch(
+        order=torch.randperm(samples, generator=generator),
+        present=_draw_epoch_presence(model, config, samples, generator, sensors=sensors, known=known),
+        shifts=_draw_epoch_shifts(model, config, samples, generator, sensors=sensors),
+    )
+
+
 def _train_epoch(
     model: CRD,
     features: TeacherFeatures,
     step: Step,
+    drawn: _Epoch,
     *,
-    order: torch.Tensor,
     batch_size: int,
-    present: Presence | None,
-    shifts: Mapping[str, torch.Tensor] | None,
     ranks: Ranks,
     begun: Partial | None,
     losses: StepLosses,
     after_step: Callable[[int, torch.Tensor], None],
 ) -> torch.Tensor:
     """Run an epoch, or what is left of it, without waiting for the device; return (modalities, terms) sums there."""
-    device = model.device
+    device, order, present = model.device, drawn.order, drawn.present
     sums, first = torch.zeros(len(model.modalities), len(TERMS), device=device), 0
     if begun is not None:
         sums, first = sums + begun.sums.to(device), begun.steps
@@ -191,7 +215,7 @@ def _train_epoch(
     full_batches = to_device(order, device).split(batch_size)
     own, rows = own_order(order, batch_size=batch_size, ranks=ranks)
     for number, (full, (indices, batch)) in enumerate(
-        zip(full_batches, features.batches(own, rows, shifts), strict=True), first
+        zip(full_batches, features.batches(own, rows, drawn.shifts), strict=True), first
     ):
         shown = None if present is None else {name: has[indices] for name, has in present.items()}
         weights = None
