@@ -147,6 +147,14 @@ def build_scorer_of(config: RunConfig, modalities: Sequence[str]) -> Scorer:
     return Scorer(aggregations.build(config.aggregation, modalities=tuple(modalities)), score)
 
 
+def fit(banks: MemoryBanks, config: RunConfig, normals: Inputs, validation: Inputs) -> Scorer:
+    """Fill banks, and return the run's scorer for them, calibrated on the validation normals."""
+    banks.fit(normals)
+    scorer = build_scorer_of(config, list(banks.groups))
+    scorer.calibrate(banks.maps(validation))
+    return scorer
+
+
 def read(scans_file: str | Path, split: str) -> dict[str, torch.Tensor]:
     with np.load(scans_file) as scans:
         return {name: torch.from_numpy(scans[f"{split}_{name}"]) for name in ("rgb", "depth")}
@@ -158,11 +166,8 @@ def measure(method: str, job: Mapping[str, Any]) -> dict[str, Any]:
     config = load_config(job["config"])
     normals, validation, test = (read(job["scans"], split) for split in ("train", "validation", "test"))
     began = time.process_time()
-    teachers = build_teachers(config)
-    banks = MemoryBanks(teachers, groups=GROUPS[method], size=job["bank_size"], seed=job["seed"])
-    banks.fit(normals)
-    scorer = build_scorer_of(config, list(banks.groups))
-    scorer.calibrate(banks.maps(validation))
+    banks = MemoryBanks(build_teachers(config), groups=GROUPS[method], size=job["bank_size"], seed=job["seed"])
+    scorer = fit(banks, config, normals, validation)
     train = time.process_time() - began
     began = time.process_time()
     found = scorer(banks.maps(test))

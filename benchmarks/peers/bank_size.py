@@ -10,13 +10,14 @@ of defect too; ± is the standard deviation between seeds. A bank of all patches
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.peers.bank import MemoryBanks, at_random, build_scorer_of, coreset, read
+from benchmarks.peers.bank import MemoryBanks, at_random, coreset, fit, read
 from benchmarks.peers.table import METRICS
 from benchmarks.runs import row
 from crdkit.config import RunConfig, load_config
@@ -25,6 +26,7 @@ from crdkit.metrics import evaluate
 
 GROUPS = (("rgb",), ("rgb", "depth"))
 WAYS = {"farthest": coreset, "random": at_random}
+ALL = sys.maxsize
 
 
 def kinds_of_test(config: RunConfig) -> np.ndarray:
@@ -38,9 +40,7 @@ def measure(folder: Path, *, group: Sequence[str], way: str, size: int, seed: in
     config = load_config(folder / "config.yaml")
     normals, validation, test = (read(folder / "scans.npz", split) for split in ("train", "validation", "test"))
     bank = MemoryBanks(build_teachers(config), groups=[group], size=size, seed=seed, choose=WAYS[way])
-    bank.fit(normals)
-    scorer = build_scorer_of(config, list(bank.groups))
-    scorer.calibrate(bank.maps(validation))
+    scorer = fit(bank, config, normals, validation)
     found = scorer(bank.maps(test))
     maps, scores, kinds = found.anomaly_map.numpy(), found.pred_score.numpy(), kinds_of_test(config)
     with np.load(folder / "scans.npz") as scans:
@@ -63,8 +63,8 @@ def main() -> None:
     ways = [(way, size) for size in given.sizes for way in WAYS]
     header = True
     for group in GROUPS:
-        for way, size in [*ways, ("random", 2**62)]:
-            seeds = given.seeds if size < 2**62 else given.seeds[:1]
+        for way, size in [*ways, ("random", ALL)]:
+            seeds = given.seeds if size < ALL else given.seeds[:1]
             found = [measure(given.folder, group=group, way=way, size=size, seed=seed) for seed in seeds]
             if header:
                 print(row(["sees", "patches", *found[0]]), "|---|---" + "|--:" * len(found[0]) + "|", sep="\n")
@@ -74,7 +74,7 @@ def main() -> None:
                 values = [one[key] for one in found]
                 spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
                 cells.append(f"{np.mean(values):.1f}{spread}")
-            name = "all" if size == 2**62 else f"{size:,} {way}"
+            name = "all" if size == ALL else f"{size:,} {way}"
             print(row([" + ".join(group), name, *cells]), flush=True)
 
 
